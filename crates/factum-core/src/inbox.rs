@@ -1,0 +1,241 @@
+//! The inbox row: which messages of a partition a group has finished, in one small row.
+//!
+//! All offsets below `low` are finished or parked; a bitmap says which above it are. The row is computed
+//! when a commit is applied, from the row that the commit before it left, and written whole; the only
+//! thing compared is the fence. Nothing here depends on what a handler did, so the row can't be wrong
+//! because a handler was.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Fence, Group, Lasts, Link, Start, Topic};
+
+/// How many offsets above `low` may be finished before it: the bound of the bitmap, and so of the row.
+pub const WINDOW_MAX: u64 = 4096;
+
+/// Which inbox: a group's row for one partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InboxId {
+    /// The consumer group.
+    pub group: Group,
+    /// The topic.
+    pub topic: Topic,
+    /// The partition.
+    pub partition: u32,
+}
+
+impl fmt::Display for InboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.group, self.topic, self.partition)
+    }
+}
+
+/// What the owner saw at an offset: a pure consequence of the partition's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// The offset.
+    pub offset: u64,
+    /// Whether no handler runs for it: a duplicate, a premature one, one of a type that nobody in the group
+    /// handles, or an offset where the broker has no message.
+    pub void: bool,
+    /// The message's link, if it has one.
+    pub link: Option<Link>,
+}
+
+/// All that the owner saw from some offset at or below `low`, one entry for each offset, in order.
+pub type Advance = Arc<[Seen]>;
+
+/// The attempt mark after an unclean end: what is being tried alone, and how often it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Trying {
+    /// The offset that is tried.
+    pub offset: u64,
+    /// How often, this time included.
+    pub tries: u32,
+}
+
+/// A group's row for one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboxRow {
+    /// Who owns it.
+    pub fence: Fence,
+    /// Where the group started.
+    pub start: Start,
+    /// All offsets below are finished or parked.
+    pub low: u64,
+    /// Which of `low`, `low + 1`, … are finished: one bit each, at most [`WINDOW_MAX`].
+    pub done: Bits,
+    /// The last place of each source as of `low`.
+    pub lasts: Lasts,
+    /// Whether the last owner released it in good order.
+    pub clean: bool,
+    /// The attempt mark, after an unclean end.
+    pub trying: Option<Trying>,
+}
+
+impl InboxRow {
+    /// The row of a group that has not read the partition yet and starts at offset `low`.
+    pub fn new(start: Start, low: u64) -> Self {
+        Self {
+            fence: Fence::default(),
+            start,
+            low,
+            done: Bits::default(),
+            lasts: Lasts::default(),
+            clean: true,
+            trying: None,
+        }
+    }
+
+    /// Whether the message at `offset` is finished.
+    pub fn is_done(&self, offset: u64) -> bool {
+        offset < self.low || self.done.get(offset - self.low)
+    }
+
+    /// Marks `offset` as finished, then moves `low` over all that is finished or void, folding each.
+    ///
+    /// # Errors
+    ///
+    /// An error of class fatal when `offset` lies outside of the window or is finished already: the owner
+    /// has a different picture of the row than the store, which the fence should have made impossible.
+    pub fn apply(&mut self, offset: Option<u64>, advance: &[Seen]) -> Result<(), Error> {
+        if let Some(offset) = offset {
+            if offset >= self.low + WINDOW_MAX || self.is_done(offset) {
+                return Err(Error::fatal(format!(
+                    "offset {offset} can't be finished: low is {}, the window {WINDOW_MAX}, {}",
+                    self.low,
+                    if self.is_done(offset) {
+                        "and it is finished already"
+                    } else {
+                        "and it lies beyond"
+                    },
+                )));
+            }
+            self.done.set(offset - self.low);
+        }
+        let first = advance.partition_point(|seen| seen.offset < self.low);
+        let mut finished = 0;
+        for seen in &advance[first..] {
+            let next = self.low + finished;
+            if seen.offset != next || !(self.done.get(finished) || seen.void) {
+                break;
+            }
+            self.lasts.fold(self.start, seen.link.as_ref());
+            finished += 1;
+        }
+        self.low += finished;
+        self.done.shift(finished);
+        if self
+            .trying
+            .is_some_and(|trying| self.is_done(trying.offset))
+        {
+            self.trying = None;
+        }
+        Ok(())
+    }
+}
+
+/// A small set of numbers, as bits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bits(Vec<u64>);
+
+impl Bits {
+    /// Whether `index` is in the set.
+    pub fn get(&self, index: u64) -> bool {
+        let word = usize::try_from(index / 64)
+            .ok()
+            .and_then(|word| self.0.get(word));
+        word.is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    /// Puts `index`, which is below [`WINDOW_MAX`], into the set.
+    fn set(&mut self, index: u64) {
+        let word = usize::try_from(index / 64).expect("an index is below WINDOW_MAX");
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (index % 64);
+    }
+
+    /// Drops the first `count` numbers and moves the others down.
+    fn shift(&mut self, count: u64) {
+        let words = usize::try_from(count / 64)
+            .unwrap_or(usize::MAX)
+            .min(self.0.len());
+        self.0.drain(..words);
+        let bits = count % 64;
+        if bits > 0 {
+            for index in 0..self.0.len() {
+                let above = self.0.get(index + 1).map_or(0, |next| next << (64 - bits));
+                self.0[index] = self.0[index] >> bits | above;
+            }
+        }
+        while self.0.last() == Some(&0) {
+            self.0.pop();
+        }
+    }
+
+    /// The numbers in the set, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.0.len() as u64 * 64).filter(|index| self.get(*index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seen(offset: u64, void: bool) -> Seen {
+        Seen {
+            offset,
+            void,
+            link: None,
+        }
+    }
+
+    #[test]
+    fn low_moves_over_what_is_finished_or_void_and_stops_at_the_first_that_is_not() {
+        let mut row = InboxRow::new(Start::Beginning, 10);
+        let advance: Vec<_> = (10..15).map(|offset| seen(offset, offset == 11)).collect();
+        row.apply(Some(12), &advance).unwrap();
+        assert_eq!((row.low, row.is_done(12)), (10, true));
+        row.apply(Some(10), &advance).unwrap();
+        assert_eq!(row.low, 13);
+        assert_eq!(row.done, Bits::default());
+    }
+
+    #[test]
+    fn finishing_twice_is_an_error_and_not_a_second_effect() {
+        let mut row = InboxRow::new(Start::Beginning, 0);
+        row.apply(Some(1), &[]).unwrap();
+        assert!(row.apply(Some(1), &[]).unwrap_err().is_fatal());
+        assert!(row.apply(Some(WINDOW_MAX), &[]).unwrap_err().is_fatal());
+    }
+
+    proptest! {
+        /// Whatever the order in which messages finish, low is the first unfinished one, and the
+        /// bitmap and a plain set agree.
+        #[test]
+        fn the_row_agrees_with_a_plain_set(
+            order in Just((0_u64..200).collect::<Vec<_>>()).prop_shuffle(),
+            voids in proptest::collection::btree_set(0_u64..200, 0..50),
+            cut in 0_usize..200,
+        ) {
+            let advance: Vec<_> = (0..200).map(|offset| seen(offset, voids.contains(&offset))).collect();
+            let mut row = InboxRow::new(Start::Beginning, 0);
+            let mut finished = voids.clone();
+            for offset in order.into_iter().filter(|offset| !voids.contains(offset)).take(cut) {
+                row.apply(Some(offset), &advance).unwrap();
+                finished.insert(offset);
+                let low = (0..=200).find(|offset| !finished.contains(offset)).unwrap();
+                prop_assert_eq!(row.low, low);
+                for offset in low..200 {
+                    prop_assert_eq!(row.is_done(offset), finished.contains(&offset) && !voids.contains(&offset));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! The owner of one inbox, as a state machine: what of a partition was seen, what may run now, and which commit is
+//! owed for messages that nobody handles.
+//!
+//! One lane runs one thing at a time, live messages and retries of parked ones alike. Different lanes run side by
+//! side. The owner's picture is dropped whole whenever it is fenced or an outcome is unknown; what it needs to go
+//! on is the row, the parked lanes and the partition itself.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::{
+    Advance, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Trying, WINDOW_MAX,
+};
+
+/// How many messages above `low` an owner reads at most: bounds its memory, and the stretch that is tried one by
+/// one after an unclean end.
+pub const AHEAD_MAX: u64 = 1_024;
+
+const _: () = assert!(
+    AHEAD_MAX <= WINDOW_MAX,
+    "what is read ahead must fit into the bitmap"
+);
+
+/// The owner's picture of its partition.
+#[derive(Debug)]
+pub struct Partition {
+    row: InboxRow,
+    /// The next offset to read.
+    poll: u64,
+    /// The last place of each source as of `poll`.
+    lasts: Lasts,
+    /// What was seen from `row.low` (or a little below) up to `poll`.
+    seen: VecDeque<Seen>,
+    advance: Option<Advance>,
+    /// Messages that are to be handled, by offset.
+    queued: BTreeMap<u64, Message>,
+    /// Live messages of each lane that wait for their turn.
+    lanes: BTreeMap<Lane, VecDeque<u64>>,
+    /// Lanes whose first live message may start: by its offset, so that the oldest starts first.
+    ready: BTreeSet<(u64, Lane)>,
+    /// Lanes that run something.
+    busy: BTreeSet<Lane>,
+    /// Lanes that are parked in the store, as far as is known.
+    parked: BTreeSet<Lane>,
+    /// Below this offset messages are tried one by one behind an attempt mark.
+    careful_until: u64,
+}
+
+/// A message to handle now.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The message.
+    pub message: Message,
+    /// Whether its lane is parked, so that it has to wait behind.
+    pub wait: bool,
+    /// The attempt mark to set before it runs.
+    pub trying: Option<Trying>,
+}
+
+/// What the owner does with a polled message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// It will run.
+    Queued,
+    /// It is finished already.
+    Done,
+    /// No handler runs for it: it is a duplicate or premature, or nobody handles such messages.
+    Void(Class),
+}
+
+impl Partition {
+    /// The picture of a new owner: the row that it claimed, the lanes that are parked, and the partition's end at
+    /// that time.
+    pub fn new(row: InboxRow, parked: impl IntoIterator<Item = Lane>, end: u64) -> Self {
+        let careful_until = if row.clean {
+            0
+        } else {
+            end.min(row.low + AHEAD_MAX)
+        };
+        Self {
+            poll: row.low,
+            lasts: row.lasts.clone(),
+            seen: VecDeque::new(),
+            advance: None,
+            queued: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            parked: parked.into_iter().collect(),
+            careful_until,
+            row,
+        }
+    }
+
+    /// The row as the last commit left it.
+    pub fn row(&self) -> &InboxRow {
+        &self.row
+    }
+
+    /// The next offset to read.
+    pub fn poll(&self) -> u64 {
+        self.poll
+    }
+
+    /// Whether more messages may be read now.
+    pub fn has_room(&self) -> bool {
+        self.poll < self.row.low + AHEAD_MAX
+    }
+
+    /// Whether messages are tried one by one, because the last owner ended without a release.
+    pub fn is_careful(&self) -> bool {
+        self.row.low < self.careful_until
+    }
+
+    /// Takes the next message of the partition. Offsets that were left out hold nothing. `handled` says whether
+    /// anybody in the group handles such messages.
+    pub fn polled(&mut self, message: Message, link: Option<Link>, handled: bool) -> Polled {
+        while self.poll < message.offset {
+            self.seen.push_back(Seen {
+                offset: self.poll,
+                void: true,
+                link: None,
+            });
+            self.poll += 1;
+        }
+        let class = self.lasts.fold(self.row.start, link.as_ref());
+        let void = !handled || class != Class::Deliver;
+        self.seen.push_back(Seen {
+            offset: message.offset,
+            void,
+            link,
+        });
+        self.advance = None;
+        self.poll = message.offset + 1;
+        if self.row.is_done(message.offset) {
+            return Polled::Done;
+        }
+        if void {
+            return Polled::Void(class);
+        }
+        let (lane, offset) = (message.lane(), message.offset);
+        self.queued.insert(offset, message);
+        let queue = self.lanes.entry(lane.clone()).or_default();
+        queue.push_back(offset);
+        if queue.len() == 1 && !self.busy.contains(&lane) {
+            self.ready.insert((offset, lane));
+        }
+        Polled::Queued
+    }
+
+    /// What was seen from `low` on, for the next commit.
+    pub fn advance(&mut self) -> Advance {
+        let seen = &self.seen;
+        self.advance
+            .get_or_insert_with(|| seen.iter().copied().collect())
+            .clone()
+    }
+
+    /// The next message to handle, if one may start now. Its lane is busy until [`Partition::finished`].
+    pub fn start(&mut self) -> Option<Job> {
+        if self.is_careful() && !self.busy.is_empty() {
+            return None;
+        }
+        let (offset, lane) = self.ready.pop_first()?;
+        let message = self
+            .queued
+            .get(&offset)
+            .expect("a ready message is queued")
+            .clone();
+        let wait = self.parked.contains(&lane);
+        let trying = (self.is_careful() && !wait).then(|| self.trying(offset));
+        self.busy.insert(lane);
+        Some(Job {
+            message,
+            wait,
+            trying,
+        })
+    }
+
+    fn trying(&self, offset: u64) -> Trying {
+        let before = self.row.trying.filter(|trying| trying.offset == offset);
+        Trying {
+            offset,
+            tries: before.map_or(0, |trying| trying.tries) + 1,
+        }
+    }
+
+    /// The attempt mark for the retry of a parked message after an unclean end.
+    pub fn retry_mark(&self, id: &ParkedId) -> Option<Trying> {
+        (!self.row.clean || self.is_careful()).then(|| self.trying(id.offset))
+    }
+
+    /// Whether the retry of a parked message of this lane may start: the lane is busy from then on.
+    pub fn start_retry(&mut self, lane: &Lane) -> bool {
+        if self.busy.contains(lane) || (self.is_careful() && !self.busy.is_empty()) {
+            return false;
+        }
+        self.ready.retain(|(_, ready)| ready != lane);
+        self.busy.insert(lane.clone())
+    }
+
+    /// A live message is finished or parked: `row` is what its commit left.
+    pub fn finished(&mut self, message: &Message, row: InboxRow) {
+        let lane = message.lane();
+        self.queued.remove(&message.offset);
+        if let Some(queue) = self.lanes.get_mut(&lane) {
+            queue.retain(|offset| *offset != message.offset);
+        }
+        self.written(row);
+        self.idle(&lane);
+    }
+
+    /// What ran in this lane ended without a commit, or was a retry: the lane may run the next.
+    pub fn idle(&mut self, lane: &Lane) {
+        self.busy.remove(lane);
+        match self
+            .lanes
+            .get(lane)
+            .and_then(|queue| queue.front().copied())
+        {
+            Some(offset) => {
+                self.ready.insert((offset, lane.clone()));
+            }
+            None => {
+                self.lanes.remove(lane);
+            }
+        }
+    }
+
+    /// A commit left the row like this.
+    pub fn written(&mut self, row: InboxRow) {
+        // Commits are applied in order, but their answers may arrive in another.
+        if row.low >= self.row.low {
+            self.row = row;
+        }
+        while self
+            .seen
+            .front()
+            .is_some_and(|seen| seen.offset < self.row.low)
+        {
+            self.seen.pop_front();
+            self.advance = None;
+        }
+    }
+
+    /// The lane is parked, or not any more.
+    pub fn set_parked(&mut self, lane: &Lane, parked: bool) {
+        if parked {
+            self.parked.insert(lane.clone());
+        } else {
+            self.parked.remove(lane);
+        }
+    }
+
+    /// Whether the lane is parked, as far as is known.
+    pub fn is_parked(&self, lane: &Lane) -> bool {
+        self.parked.contains(lane)
+    }
+
+    /// Whether the row alone should be committed: `low` stands at a message for which no handler's commit will come.
+    pub fn owes_void(&self) -> bool {
+        self.seen.front().is_some_and(|seen| {
+            seen.offset == self.row.low && (seen.void || self.row.is_done(seen.offset))
+        })
+    }
+
+    /// How many messages run.
+    pub fn running(&self) -> usize {
+        self.busy.len()
+    }
+
+    /// How many messages wait to run, in memory.
+    pub fn waiting(&self) -> usize {
+        self.queued.len().saturating_sub(self.busy.len())
+    }
+
+    /// Whether nothing runs and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.queued.is_empty() && self.busy.is_empty()
+    }
+
+    /// Forgets what waits and was not started: it is read again by the next owner.
+    pub fn give_up_waiting(&mut self) {
+        self.ready.clear();
+        self.lanes.clear();
+        let busy = &self.busy;
+        self.queued
+            .retain(|_, message| busy.contains(&message.lane()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Headers, Start, Timestamp, Topic};
+
+    fn message(offset: u64, key: &str) -> Message {
+        Message {
+            topic: Topic::of("t"),
+            partition: 0,
+            offset,
+            timestamp: Timestamp::UNIX_EPOCH,
+            key: Some(key.into()),
+            headers: Headers::new(),
+            value: None,
+        }
+    }
+
+    fn owner(clean: bool) -> Partition {
+        let row = InboxRow {
+            clean,
+            ..InboxRow::new(Start::Beginning, 0)
+        };
+        Partition::new(row, [], 10)
+    }
+
+    fn finish(owner: &mut Partition, message: &Message) {
+        let mut row = owner.row().clone();
+        row.apply(Some(message.offset), &owner.advance()).unwrap();
+        owner.finished(message, row);
+    }
+
+    #[test]
+    fn keys_run_side_by_side_and_each_in_order() {
+        let mut owner = owner(true);
+        for (offset, key) in [(0, "a"), (1, "a"), (2, "b")] {
+            owner.polled(message(offset, key), None, true);
+        }
+        let first = owner.start().unwrap().message;
+        let second = owner.start().unwrap().message;
+        assert_eq!((first.offset, second.offset), (0, 2));
+        assert!(owner.start().is_none());
+        finish(&mut owner, &first);
+        assert_eq!(owner.start().unwrap().message.offset, 1);
+        assert_eq!(owner.row().low, 1);
+    }
+
+    #[test]
+    fn a_lane_that_retries_a_parked_message_runs_no_live_one() {
+        let mut owner = owner(true);
+        let lane = message(0, "a").lane();
+        owner.set_parked(&lane, true);
+        assert!(owner.start_retry(&lane));
+        owner.polled(message(0, "a"), None, true);
+        assert!(owner.start().is_none());
+        assert!(!owner.start_retry(&lane));
+        owner.idle(&lane);
+        assert!(owner.start().unwrap().wait);
+    }
+
+    #[test]
+    fn after_an_unclean_end_messages_are_tried_one_by_one_behind_a_mark() {
+        let mut owner = owner(false);
+        owner.polled(message(0, "a"), None, true);
+        owner.polled(message(1, "b"), None, true);
+        let job = owner.start().unwrap();
+        assert_eq!(
+            job.trying,
+            Some(Trying {
+                offset: 0,
+                tries: 1
+            })
+        );
+        assert!(owner.start().is_none());
+        finish(&mut owner, &job.message);
+        assert_eq!(owner.start().unwrap().message.offset, 1);
+    }
+
+    #[test]
+    fn the_row_alone_is_owed_for_what_no_handler_finishes() {
+        let mut owner = owner(true);
+        owner.polled(message(2, "a"), None, true);
+        assert!(owner.owes_void());
+        let mut row = owner.row().clone();
+        row.apply(None, &owner.advance()).unwrap();
+        owner.written(row);
+        assert!(!owner.owes_void());
+        assert_eq!(owner.row().low, 2);
+    }
+
+    #[test]
+    fn reading_ahead_is_bounded() {
+        let mut owner = owner(true);
+        let mut offset = 0;
+        while owner.has_room() {
+            owner.polled(message(offset, "a"), None, true);
+            offset += 1;
+        }
+        assert_eq!(offset, AHEAD_MAX);
+    }
+}

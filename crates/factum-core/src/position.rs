@@ -1,0 +1,188 @@
+//! Where a record stands: its epoch and position in the store's log, its version in a stream.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! counter {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// Before the first.
+            pub const ZERO: Self = Self(0);
+
+            /// The one after this.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl From<u64> for $name {
+            fn from(value: u64) -> Self {
+                Self(value)
+            }
+        }
+    };
+}
+
+counter!(
+    /// A place in a store's whole log: 1, 2, 3, … without a gap, in the order of commits. 0 is before the first.
+    Position
+);
+counter!(
+    /// A place within one stream: its first event has version 1, a stream without events is at 0.
+    Version
+);
+counter!(
+    /// One time line of a store. A restore opens a new one, greater than any that was ever used.
+    Epoch
+);
+counter!(
+    /// The number of times that a role (a partition, a relay, a projection) changed its owner.
+    OwnerEpoch
+);
+
+/// A record's place for ever: the epoch that it was written in, and its position.
+///
+/// Ordered by epoch, then position. The zero stands before every record.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct At {
+    /// The epoch that the record was written in.
+    pub epoch: Epoch,
+    /// Its position in the log.
+    pub position: Position,
+}
+
+impl At {
+    /// Before every record.
+    pub const ZERO: Self = Self {
+        epoch: Epoch(0),
+        position: Position(0),
+    };
+
+    /// The place `position` written in `epoch`.
+    #[must_use]
+    pub const fn new(epoch: u64, position: u64) -> Self {
+        Self {
+            epoch: Epoch(epoch),
+            position: Position(position),
+        }
+    }
+}
+
+/// As in the header `factum-at`: `<epoch>-<position>`, and `0` for [`At::ZERO`].
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::ZERO {
+            f.write_str("0")
+        } else {
+            write!(f, "{}-{}", self.epoch, self.position)
+        }
+    }
+}
+
+impl fmt::Debug for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is not `<epoch>-<position>`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a place in a log: that is `<epoch>-<position>`, or `0` for none")]
+pub struct InvalidAt(String);
+
+impl FromStr for At {
+    type Err = InvalidAt;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAt> {
+        if text == "0" {
+            return Ok(Self::ZERO);
+        }
+        let invalid = || InvalidAt(text.chars().take(60).collect());
+        let (epoch, position) = text.split_once('-').ok_or_else(invalid)?;
+        let number = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain
+                .then(|| digits.parse().ok())
+                .flatten()
+                .ok_or_else(invalid)
+        };
+        Ok(Self::new(number(epoch)?, number(position)?))
+    }
+}
+
+/// The right to act for a role: compared for equality in every commit of the role's owner.
+///
+/// It holds the store's epoch too, so that no fence of a lost time line ever equals a new one.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Fence {
+    /// The epoch of the store that holds the row.
+    pub store: Epoch,
+    /// How many owners the role has had.
+    pub owner: OwnerEpoch,
+}
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.store, self.owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_reads_back_as_written() {
+        for at in [
+            At::ZERO,
+            At::new(1, 1),
+            At::new(7, 918_233),
+            At::new(u64::MAX, u64::MAX),
+        ] {
+            assert_eq!(at.to_string().parse(), Ok(at));
+        }
+    }
+
+    #[test]
+    fn an_epoch_weighs_more_than_a_position() {
+        assert!(At::new(1, 100) < At::new(2, 1));
+        assert!(At::ZERO < At::new(1, 1));
+    }
+
+    #[test]
+    fn what_is_not_a_place_is_refused() {
+        for bad in [
+            "",
+            "1",
+            "1-",
+            "-1",
+            "+1-2",
+            "1-2-3",
+            "a-b",
+            "99999999999999999999-1",
+        ] {
+            assert!(bad.parse::<At>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,628 @@
+//! The views port: read models as documents with declared indexes.
+//!
+//! A document is a JSON object. The fields by which it can be found or sorted are declared with their kinds;
+//! a query that names another is refused, so that no query is slow by accident. Order is by UTF-8 bytes,
+//! nulls last, ties by id; integers are exact. Every write carries the log position that led to it, so that
+//! replays and redeliveries are idempotent: an older position never overwrites a newer one, and a delete
+//! leaves a tombstone with its position.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Json, Position, ProjectionName, ViewName};
+
+/// The highest page that can be asked for by number: beyond it, paging is by cursor.
+pub const PAGE_NUMBER_MAX: u32 = 1_000;
+
+/// The largest page.
+pub const PAGE_ROWS_MAX: u32 = 1_000;
+
+/// A view and the generation of its rows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ViewRef {
+    /// The view.
+    pub view: ViewName,
+    /// The generation: each rebuild has its own.
+    pub generation: u32,
+}
+
+impl fmt::Display for ViewRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.view, self.generation)
+    }
+}
+
+/// What a declared field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FieldKind {
+    /// Text.
+    Text,
+    /// A whole number from -2^63 to 2^63 - 1.
+    Integer,
+    /// True or false.
+    Boolean,
+}
+
+/// A field of the documents by which rows can be found or sorted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Field {
+    /// Its name: a top-level member of the document.
+    pub name: String,
+    /// What it holds. It may be null or absent, too.
+    pub kind: FieldKind,
+}
+
+/// What a view is: its fields and indexes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ViewDefinition {
+    /// Its name, unique in the service.
+    pub name: ViewName,
+    /// The projection that keeps it.
+    pub projection: ProjectionName,
+    /// The declared fields.
+    pub fields: Vec<Field>,
+    /// Which fields are searched together: each index serves queries that fix its first fields and sort
+    /// by the next.
+    pub indexes: Vec<Vec<String>>,
+}
+
+impl ViewDefinition {
+    /// A view named `name`, kept by `projection`, without fields.
+    pub fn new(name: ViewName, projection: ProjectionName) -> Self {
+        Self {
+            name,
+            projection,
+            fields: Vec::new(),
+            indexes: Vec::new(),
+        }
+    }
+
+    /// Declares a field.
+    #[must_use]
+    pub fn field(mut self, name: &str, kind: FieldKind) -> Self {
+        self.fields.push(Field {
+            name: name.into(),
+            kind,
+        });
+        self
+    }
+
+    /// Declares an index over declared fields.
+    #[must_use]
+    pub fn index<const N: usize>(mut self, fields: [&str; N]) -> Self {
+        self.indexes.push(fields.map(String::from).to_vec());
+        self
+    }
+
+    /// The kind of a declared field.
+    pub fn kind(&self, name: &str) -> Option<FieldKind> {
+        self.fields
+            .iter()
+            .find(|field| field.name == name)
+            .map(|field| field.kind)
+    }
+
+    /// Refuses definitions that no adapter could keep.
+    ///
+    /// # Errors
+    ///
+    /// Class poison: a field with an odd name, a field declared twice, an index over undeclared fields.
+    pub fn validate(&self) -> Result<(), Error> {
+        for (index, field) in self.fields.iter().enumerate() {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if field.name.is_empty() || !field.name.chars().all(plain) || field.name.len() > 60 {
+                return Err(self.poison(&format!(
+                    "field `{}` must be 1 to 60 letters, digits or `_`",
+                    field.name
+                )));
+            }
+            if self.fields[..index]
+                .iter()
+                .any(|other| other.name.eq_ignore_ascii_case(&field.name))
+            {
+                return Err(self.poison(&format!("field `{}` is declared twice", field.name)));
+            }
+        }
+        for name in self.indexes.iter().flatten() {
+            self.declared(name)?;
+        }
+        Ok(())
+    }
+
+    /// The kind of a field that a query or index names.
+    ///
+    /// # Errors
+    ///
+    /// Class poison when it is not declared; the message lists those that are.
+    pub fn declared(&self, name: &str) -> Result<FieldKind, Error> {
+        self.kind(name).ok_or_else(|| {
+            let known: Vec<_> = self
+                .fields
+                .iter()
+                .map(|field| field.name.as_str())
+                .collect();
+            self.poison(&format!(
+                "field `{name}` is not declared (declared: {})",
+                known.join(", ")
+            ))
+        })
+    }
+
+    fn poison(&self, what: &str) -> Error {
+        Error::poison(format!("view `{}`: {what}", self.name))
+    }
+
+    /// The values of the declared fields in `document`, in the order of their declaration.
+    ///
+    /// # Errors
+    ///
+    /// Class poison when the document is not an object or a field holds something else than declared.
+    pub fn extract(&self, document: &Json) -> Result<Vec<Value>, Error> {
+        let members: serde_json::Map<String, serde_json::Value> = document
+            .read()
+            .map_err(|error| self.poison("a document must be an object").caused_by(error))?;
+        let value = |field: &Field| {
+            let member = members.get(&field.name).unwrap_or(&serde_json::Value::Null);
+            Value::of(member, field.kind).ok_or_else(|| {
+                self.poison(&format!(
+                    "field `{}` is not {:?}: {member}",
+                    field.name, field.kind
+                ))
+            })
+        };
+        self.fields.iter().map(value).collect()
+    }
+}
+
+/// A value of a declared field. The order of the variants and of values within is the order of rows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    /// True or false.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Text, ordered by its UTF-8 bytes.
+    Text(String),
+    /// No value: behind all others.
+    Null,
+}
+
+impl Value {
+    /// `json` as a value of `kind`; `None` when it is something else.
+    pub fn of(json: &serde_json::Value, kind: FieldKind) -> Option<Self> {
+        match (json, kind) {
+            (serde_json::Value::Null, _) => Some(Self::Null),
+            (serde_json::Value::Bool(value), FieldKind::Boolean) => Some(Self::Boolean(*value)),
+            (serde_json::Value::Number(value), FieldKind::Integer) => {
+                value.as_i64().map(Self::Integer)
+            }
+            (serde_json::Value::String(value), FieldKind::Text) => Some(Self::Text(value.clone())),
+            _ => None,
+        }
+    }
+
+    /// Whether it may stand in a field of `kind`.
+    pub fn is(&self, kind: FieldKind) -> bool {
+        matches!(
+            (self, kind),
+            (Self::Null, _)
+                | (Self::Boolean(_), FieldKind::Boolean)
+                | (Self::Integer(_), FieldKind::Integer)
+                | (Self::Text(_), FieldKind::Text)
+        )
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Boolean(value)
+    }
+}
+
+/// How a field is compared. Null equals null and is neither less nor greater than anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operator {
+    /// Equal.
+    Equal,
+    /// Less.
+    Less,
+    /// Less or equal.
+    AtMost,
+    /// Greater.
+    Greater,
+    /// Greater or equal.
+    AtLeast,
+}
+
+/// A comparison that rows must meet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Comparison {
+    /// The field.
+    pub field: String,
+    /// How it is compared.
+    pub operator: Operator,
+    /// With what.
+    pub value: Value,
+}
+
+impl Comparison {
+    /// Whether `actual` meets it.
+    pub fn holds(&self, actual: &Value) -> bool {
+        if self.operator == Operator::Equal {
+            return *actual == self.value;
+        }
+        if *actual == Value::Null || self.value == Value::Null {
+            return false;
+        }
+        match self.operator {
+            Operator::Equal => true,
+            Operator::Less => *actual < self.value,
+            Operator::AtMost => *actual <= self.value,
+            Operator::Greater => *actual > self.value,
+            Operator::AtLeast => *actual >= self.value,
+        }
+    }
+}
+
+/// Which rows, in which order, and which page of them.
+///
+/// ```
+/// use factum_core::{Operator, Query};
+/// let newest = Query::all().equal("user_id", "u-1").sort_descending("created_at").limit(20);
+/// let since = Query::all().compare("created_at", Operator::AtLeast, 1_700_000_000_i64);
+/// # let _ = (newest, since);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Query {
+    /// What rows must meet, all of it.
+    pub filter: Vec<Comparison>,
+    /// The field to sort by and whether descending; `None`: by id.
+    pub sort: Option<(String, bool)>,
+    /// Which page.
+    pub page: Page,
+    /// How many rows at most, up to [`PAGE_ROWS_MAX`].
+    pub limit: u32,
+}
+
+/// Which page of a query's rows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Page {
+    /// The page with this number, from 1 to [`PAGE_NUMBER_MAX`].
+    Number(u32),
+    /// The page behind a cursor.
+    After(Cursor),
+}
+
+impl Query {
+    /// All rows, by id, 100 at a time.
+    pub fn all() -> Self {
+        Self {
+            filter: Vec::new(),
+            sort: None,
+            page: Page::Number(1),
+            limit: 100,
+        }
+    }
+
+    /// Only rows whose `field` is `value`.
+    #[must_use]
+    pub fn equal(self, field: &str, value: impl Into<Value>) -> Self {
+        self.compare(field, Operator::Equal, value)
+    }
+
+    /// Only rows whose `field` compares with `value` as said.
+    #[must_use]
+    pub fn compare(mut self, field: &str, operator: Operator, value: impl Into<Value>) -> Self {
+        self.filter.push(Comparison {
+            field: field.into(),
+            operator,
+            value: value.into(),
+        });
+        self
+    }
+
+    /// Sorted by `field`, nulls last, ties by id.
+    #[must_use]
+    pub fn sort(mut self, field: &str) -> Self {
+        self.sort = Some((field.into(), false));
+        self
+    }
+
+    /// Sorted by `field` in descending order, nulls last all the same, ties by id descending.
+    #[must_use]
+    pub fn sort_descending(mut self, field: &str) -> Self {
+        self.sort = Some((field.into(), true));
+        self
+    }
+
+    /// At most `limit` rows.
+    #[must_use]
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The page with this number.
+    #[must_use]
+    pub fn page(mut self, number: u32) -> Self {
+        self.page = Page::Number(number);
+        self
+    }
+
+    /// The page behind `cursor`.
+    #[must_use]
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.page = Page::After(cursor);
+        self
+    }
+
+    /// Refuses what the view can't answer.
+    ///
+    /// # Errors
+    ///
+    /// Class poison: an undeclared field, a value of another kind, a page or limit out of bounds.
+    pub fn validate(&self, definition: &ViewDefinition) -> Result<(), Error> {
+        let refuse =
+            |what: String| Err(Error::poison(format!("view `{}`: {what}", definition.name)));
+        for comparison in &self.filter {
+            let kind = definition.declared(&comparison.field)?;
+            if !comparison.value.is(kind) {
+                return refuse(format!("field `{}` is {kind:?}", comparison.field));
+            }
+        }
+        if let Some((field, _)) = &self.sort {
+            definition.declared(field)?;
+        }
+        if self.limit == 0 || self.limit > PAGE_ROWS_MAX {
+            return refuse(format!(
+                "a page has 1 to {PAGE_ROWS_MAX} rows, not {}",
+                self.limit
+            ));
+        }
+        match &self.page {
+            Page::Number(number) if !(1..=PAGE_NUMBER_MAX).contains(number) => refuse(format!(
+                "pages are numbered 1 to {PAGE_NUMBER_MAX}, not {number}; go on by cursor"
+            )),
+            Page::After(cursor) if cursor.value.is_some() != self.sort.is_some() => {
+                refuse("the cursor is of a query with another order".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where a page ended: opaque to clients, and bound to the query's order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The last row's value of the field sorted by; `None` when sorted by id.
+    pub value: Option<Value>,
+    /// The last row's id.
+    pub id: String,
+}
+
+impl Cursor {
+    /// The cursor that [`Display`](fmt::Display) wrote; `None` if it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_vec(self).map_err(|_| fmt::Error)?;
+        f.write_str(&base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+/// A row of a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its id.
+    pub id: String,
+    /// The position that last wrote it.
+    pub version: Position,
+    /// The document.
+    pub document: Json,
+}
+
+/// A page of rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// Where the next page begins; `None` when this was the last.
+    pub next: Option<Cursor>,
+}
+
+/// A write to a view, as a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ViewWrite {
+    /// Writes a row, unless a newer version of it was written.
+    Put {
+        /// The view.
+        view: ViewRef,
+        /// The row.
+        id: String,
+        /// The position that leads to this write.
+        version: Position,
+        /// The document.
+        document: Json,
+    },
+    /// Deletes a row, unless a newer version of it was written. Leaves a tombstone.
+    Delete {
+        /// The view.
+        view: ViewRef,
+        /// The row.
+        id: String,
+        /// The position that leads to this write.
+        version: Position,
+    },
+    /// Lets readers see this generation of a projection's views from now on.
+    Activate {
+        /// The projection.
+        projection: ProjectionName,
+        /// The generation.
+        generation: u32,
+    },
+    /// Own SQL, where the store speaks it: one statement with numbered parameters.
+    Sql {
+        /// The statement.
+        statement: String,
+        /// Its parameters.
+        parameters: Vec<SqlValue>,
+    },
+}
+
+/// A parameter of own SQL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SqlValue {
+    /// NULL.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+/// What a views engine can do beyond the contract, as facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewsCapabilities {
+    /// Whether writes travel in commits of the store, atomic with the checkpoint.
+    pub atomic: bool,
+    /// Whether it answers full-text queries.
+    pub full_text: bool,
+}
+
+/// Read models. See the [module](self) for the rules.
+#[async_trait]
+pub trait Views: fmt::Debug + Send + Sync + 'static {
+    /// What it can do.
+    fn capabilities(&self) -> ViewsCapabilities;
+
+    /// Prepares a generation of a view. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// Class poison when the definition is not valid, or differs from the one that the generation was made with.
+    async fn ensure(&self, definition: &ViewDefinition, generation: u32) -> Result<(), Error>;
+
+    /// The generation of a projection's views that readers see; `None` before the first was activated.
+    async fn active(&self, projection: &ProjectionName) -> Result<Option<u32>, Error>;
+
+    /// Drops the rows of a generation that readers don't see.
+    async fn drop_generation(
+        &self,
+        projection: &ProjectionName,
+        generation: u32,
+    ) -> Result<(), Error>;
+
+    /// The row `id` of `view`, in the given generation or the one that readers see.
+    async fn get(
+        &self,
+        view: &ViewName,
+        generation: Option<u32>,
+        id: &str,
+    ) -> Result<Option<Row>, Error>;
+
+    /// Rows of `view`.
+    async fn query(
+        &self,
+        view: &ViewName,
+        generation: Option<u32>,
+        query: &Query,
+    ) -> Result<Rows, Error>;
+
+    /// How many rows meet the query's filter, counting no further than `cap`.
+    async fn count(&self, view: &ViewName, query: &Query, cap: u64) -> Result<u64, Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orders() -> ViewDefinition {
+        ViewDefinition::new(ViewName::of("orders"), ProjectionName::of("orders"))
+            .field("user_id", FieldKind::Text)
+            .field("total", FieldKind::Integer)
+            .index(["user_id", "total"])
+    }
+
+    #[test]
+    fn a_query_by_an_undeclared_field_is_refused_with_what_is_declared() {
+        let error = Query::all()
+            .equal("name", "x")
+            .validate(&orders())
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "view `orders`: field `name` is not declared (declared: user_id, total)"
+        );
+    }
+
+    #[test]
+    fn pages_and_kinds_have_bounds() {
+        for query in [
+            Query::all().limit(0),
+            Query::all().limit(1001),
+            Query::all().page(0),
+            Query::all().page(1001),
+            Query::all().equal("total", "1"),
+            Query::all().after(Cursor {
+                value: Some(Value::Null),
+                id: "1".into(),
+            }),
+        ] {
+            assert!(
+                query.validate(&orders()).unwrap_err().is_poison(),
+                "{query:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn fields_are_taken_from_documents_exactly() {
+        let values = |json: &str| orders().extract(&Json::parse(json).unwrap());
+        assert_eq!(
+            values(r#"{"total":9007199254740993,"other":[1]}"#).unwrap(),
+            [Value::Null, Value::Integer(9_007_199_254_740_993)]
+        );
+        assert!(values(r#"{"total":1.5}"#).is_err());
+        assert!(values("[]").is_err());
+    }
+
+    #[test]
+    fn a_cursor_reads_back_and_nonsense_does_not() {
+        let cursor = Cursor {
+            value: Some(Value::Integer(7)),
+            id: "한글".into(),
+        };
+        assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
+        assert_eq!(Cursor::parse("nonsense"), None);
+    }
+}
