@@ -1,0 +1,60 @@
+//! `cargo xtask`: the checks and chores of the repository.
+//!
+//! A chore is a subcommand here and a module beside this file. Whatever a chore checks is a
+//! test as well, so that `cargo test` finds what `cargo xtask tidy` would; the command only
+//! says it faster and in the `file:line: error:` form that editors can jump to.
+
+mod tidy;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The checks and chores of the repository.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Check the rules that neither the compiler, clippy nor rustfmt can see
+    Tidy,
+}
+
+fn main() -> io::Result<ExitCode> {
+    match Cli::parse().chore {
+        Chore::Tidy => tidy(),
+    }
+}
+
+/// Findings are the data and go to stdout; the count is for the person and goes to stderr.
+fn tidy() -> io::Result<ExitCode> {
+    let report = tidy::check_repository(&tidy::repository_root())?;
+    let mut stdout = io::stdout().lock();
+    for finding in &report.findings {
+        writeln!(stdout, "{finding}")?;
+    }
+    let (files, errors) = (report.files_checked, report.findings.len());
+    writeln!(io::stderr(), "tidy: {files} files checked, {errors} errors")?;
+    Ok(if errors == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}
