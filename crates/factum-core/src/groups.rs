@@ -34,7 +34,7 @@ pub use bell::Bell;
 pub use broker::{GroupedBroker, SWEEP_BYTES, SWEEP_EVERY};
 pub use consumer::BATCH_BYTES_MAX;
 pub use coordinator::{Coordinator, MemberId, Turn};
-pub use producer::IN_FLIGHT_MESSAGES_MAX;
+pub use producer::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MESSAGES_MAX};
 pub use retention::{Age, Keep};
 pub use topic_log::{Appending, ReadLimit, Slice, TopicLog};
 

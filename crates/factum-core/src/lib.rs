@@ -57,7 +57,7 @@ pub mod inbox;
 pub use inbox::{Advance, InboxId, InboxRow, Seen, Trying, WINDOW_MAX};
 pub mod partition;
 pub use partition::{AHEAD_MAX, Job, Partition, Polled};
-pub mod relay;
+mod relay;
 pub use relay::{LastsOf, Offer, Overtaken, RelayRun, may_publish};
 pub mod parking;
 pub use parking::{FailureNote, InvalidParkedId, Parked, ParkedId, ParkedState, Room};

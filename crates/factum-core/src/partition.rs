@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
-    Advance, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Trying, WINDOW_MAX,
+    Advance, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Timestamp, Trying, WINDOW_MAX,
 };
 
 /// How many messages above `low` an owner reads at most: bounds its memory, and the stretch that is tried one by
@@ -41,8 +41,19 @@ pub struct Partition {
     busy: BTreeSet<Lane>,
     /// Lanes that are parked in the store, as far as is known.
     parked: BTreeSet<Lane>,
-    /// Below this offset messages are tried one by one behind an attempt mark.
-    careful_until: u64,
+    /// After an unclean end: what the last owner may have died of is tried one by one behind an attempt mark.
+    careful: Option<Careful>,
+}
+
+/// What an owner after an unclean end has to be careful with.
+#[derive(Debug)]
+struct Careful {
+    /// The mark that the last owner left.
+    left: Option<Trying>,
+    /// Messages below this offset may have been running.
+    until: u64,
+    /// So may retries that were due by then, as long as there are any.
+    due_by: Option<Timestamp>,
 }
 
 /// A message to handle now.
@@ -68,14 +79,14 @@ pub enum Polled {
 }
 
 impl Partition {
-    /// The picture of a new owner: the row that it claimed, the lanes that are parked, and the partition's end at
-    /// that time.
-    pub fn new(row: InboxRow, parked: impl IntoIterator<Item = Lane>, end: u64) -> Self {
-        let careful_until = if row.clean {
-            0
-        } else {
-            end.min(row.low + AHEAD_MAX)
-        };
+    /// The picture of a new owner: the row that it claimed at `now`, the lanes that are parked, and the partition's end
+    /// at that time.
+    pub fn new(row: InboxRow, parked: impl IntoIterator<Item = Lane>, end: u64, now: Timestamp) -> Self {
+        let careful = (!row.clean).then(|| Careful {
+            left: row.trying,
+            until: end.min(row.low + AHEAD_MAX),
+            due_by: Some(now),
+        });
         Self {
             poll: row.low,
             lasts: row.lasts.clone(),
@@ -86,7 +97,7 @@ impl Partition {
             ready: BTreeSet::new(),
             busy: BTreeSet::new(),
             parked: parked.into_iter().collect(),
-            careful_until,
+            careful,
             row,
         }
     }
@@ -108,7 +119,8 @@ impl Partition {
 
     /// Whether messages are tried one by one, because the last owner ended without a release.
     pub fn is_careful(&self) -> bool {
-        self.row.low < self.careful_until
+        let suspects = |careful: &Careful| self.row.low < careful.until || careful.due_by.is_some();
+        self.careful.as_ref().is_some_and(suspects)
     }
 
     /// Takes the next message of the partition. Offsets that were left out hold nothing. `handled` says whether
@@ -176,17 +188,30 @@ impl Partition {
         })
     }
 
+    /// The mark for a try of the message at `offset`: one more than the last owner left, if it died of this one.
     fn trying(&self, offset: u64) -> Trying {
-        let before = self.row.trying.filter(|trying| trying.offset == offset);
-        Trying {
-            offset,
-            tries: before.map_or(0, |trying| trying.tries) + 1,
-        }
+        let left = self.careful.as_ref().and_then(|careful| careful.left);
+        let before = left.filter(|left| left.offset == offset).map_or(0, |left| left.tries);
+        Trying { offset, tries: before + 1 }
     }
 
-    /// The attempt mark for the retry of a parked message after an unclean end.
-    pub fn retry_mark(&self, id: &ParkedId) -> Option<Trying> {
-        (!self.row.clean || self.is_careful()).then(|| self.trying(id.offset))
+    /// The attempt mark for the retry of a parked message that was due at `due`: only for those that the last owner
+    /// may have died of.
+    pub fn retry_mark(&self, id: &ParkedId, due: Option<Timestamp>) -> Option<Trying> {
+        let due_by = self.careful.as_ref()?.due_by?;
+        due.is_some_and(|due| due <= due_by).then(|| self.trying(id.offset))
+    }
+
+    /// By when those retries were due that are tried one by one; `None` when there are no more.
+    pub fn suspects_due_by(&self) -> Option<Timestamp> {
+        self.careful.as_ref().and_then(|careful| careful.due_by)
+    }
+
+    /// There are no more retries that the last owner may have died of.
+    pub fn no_suspects(&mut self) {
+        if let Some(careful) = &mut self.careful {
+            careful.due_by = None;
+        }
     }
 
     /// Whether the retry of a parked message of this lane may start: the lane is busy from then on.
@@ -291,7 +316,7 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Headers, Start, Timestamp, Topic};
+    use crate::{Headers, Start, Topic};
 
     fn message(offset: u64, key: &str) -> Message {
         Message {
@@ -310,7 +335,7 @@ mod tests {
             clean,
             ..InboxRow::new(Start::Beginning, 0)
         };
-        Partition::new(row, [], 10)
+        Partition::new(row, [], 10, Timestamp::UNIX_EPOCH)
     }
 
     fn finish(owner: &mut Partition, message: &Message) {
@@ -363,6 +388,23 @@ mod tests {
         assert!(owner.start().is_none());
         finish(&mut owner, &job.message);
         assert_eq!(owner.start().unwrap().message.offset, 1);
+    }
+
+    #[test]
+    fn tries_are_counted_over_deaths_and_not_within_one_life() {
+        let mut row = InboxRow::new(Start::Beginning, 0);
+        row.clean = false;
+        row.trying = Some(Trying { offset: 7, tries: 2 });
+        let now = Timestamp::from_micros(5);
+        let mut owner = Partition::new(row, [], 0, now);
+        let id = "g:t:0:7".parse().unwrap();
+        for _ in 0..2 {
+            assert_eq!(owner.retry_mark(&id, Some(now)), Some(Trying { offset: 7, tries: 3 }));
+        }
+        // It failed in good order and is due again later: no suspect any more.
+        assert_eq!(owner.retry_mark(&id, Some(Timestamp::from_micros(6))), None);
+        owner.no_suspects();
+        assert!(!owner.is_careful());
     }
 
     #[test]

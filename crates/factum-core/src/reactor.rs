@@ -80,7 +80,7 @@ pub struct Execution {
 }
 
 /// What happens when a command is rejected: more effects.
-pub type OnRejected = Box<dyn Fn(&dyn AnyError, &mut Reaction) + Send + Sync>;
+pub type OnRejected = Box<dyn Fn(&dyn AnyError, &mut Reaction) -> Result<(), Failure> + Send + Sync>;
 
 impl Reaction {
     /// An empty reaction of `handler` in `group` to part `part` of event `event_id`.
@@ -247,12 +247,15 @@ impl Execution {
     /// Lets a rejection lead to other effects, instead of failing the handler.
     pub fn on_rejected<E: std::error::Error + 'static>(
         &mut self,
-        then: impl Fn(&E, &mut Reaction) + Send + Sync + 'static,
+        then: impl Fn(&E, &mut Reaction) -> Result<(), Failure> + Send + Sync + 'static,
     ) -> &mut Self {
         self.on_rejected = Some(Box::new(move |error, cx| {
-            if let Some(error) = error.as_any().downcast_ref::<E>() {
-                then(error, cx);
-            }
+            // Another type would make every rejection vanish in silence.
+            let error = error.as_any().downcast_ref::<E>().ok_or_else(|| {
+                let expected = std::any::type_name::<E>();
+                Failure::poison(format!("the rejection is not a `{expected}`, as `on_rejected` says: {error}"))
+            })?;
+            then(error, cx)
         }));
         self
     }

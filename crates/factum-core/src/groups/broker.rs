@@ -175,11 +175,7 @@ impl<L: TopicLog> Shared<L> {
         if let Err(error) = self.known(&message.topic, message.partition) {
             return Some(error);
         }
-        let bytes = size(
-            message.key.as_ref().map(crate::Key::as_bytes),
-            &message.headers,
-            message.value.as_deref(),
-        );
+        let bytes = outgoing_size(message);
         let most = self.log.capabilities().message_bytes_max;
         (bytes > most).then(|| {
             Error::poison(format!(
@@ -228,6 +224,12 @@ impl<L: TopicLog> Shared<L> {
         }
         Ok(())
     }
+}
+
+/// [`size`] of a message that is sent.
+pub(super) fn outgoing_size(message: &Outgoing) -> usize {
+    let key = message.key.as_ref().map(crate::Key::as_bytes);
+    size(key, &message.headers, message.value.as_deref())
 }
 
 /// The bytes of key, value and headers, which is what the bound of a message counts.

@@ -10,7 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Appending, TopicLog, broker::Shared};
+use super::{
+    Appending, TopicLog,
+    broker::{Shared, outgoing_size},
+};
 use crate::{Error, Outgoing, Producer, Report};
 
 /// How many messages of one producer may be on the way.
@@ -18,13 +21,15 @@ use crate::{Error, Outgoing, Producer, Report};
 /// A batch of the relay has some hundreds; this leaves room for a few of them while the first is being synced.
 pub const IN_FLIGHT_MESSAGES_MAX: usize = 4096;
 
+/// How many bytes of messages of one producer may be on the way: at 500 bytes each, the bound above is reached first.
+pub const IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// A producer run over a [`TopicLog`].
 pub(super) struct LogProducer<L> {
     shared: Arc<Shared<L>>,
     /// What was handed over, in order.
     under_way: VecDeque<UnderWay>,
-    /// How many messages that is.
-    in_flight: usize,
+    in_flight: Amount,
     reports: VecDeque<Report>,
     failed: Option<Error>,
     /// Set while the log takes over a batch: still set at the next call if that was cancelled.
@@ -33,7 +38,24 @@ pub(super) struct LogProducer<L> {
 
 struct UnderWay {
     sequences: Vec<u64>,
+    bytes: usize,
     outcome: Appending,
+}
+
+/// So many messages, and their bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Amount {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Amount {
+    /// Whether this much more may be on the way. A batch above the bound goes alone.
+    fn has_room_for(self, more: Self) -> bool {
+        self.messages == 0
+            || self.messages + more.messages <= IN_FLIGHT_MESSAGES_MAX
+                && self.bytes + more.bytes <= IN_FLIGHT_BYTES_MAX
+    }
 }
 
 impl<L: TopicLog> LogProducer<L> {
@@ -41,7 +63,7 @@ impl<L: TopicLog> LogProducer<L> {
         Self {
             shared,
             under_way: VecDeque::new(),
-            in_flight: 0,
+            in_flight: Amount::default(),
             reports: VecDeque::new(),
             failed: None,
             handing_over: false,
@@ -58,9 +80,10 @@ impl<L: TopicLog> LogProducer<L> {
             let Poll::Ready(outcome) = oldest.outcome.as_mut().poll(context) else {
                 break;
             };
-            let sequences = std::mem::take(&mut oldest.sequences);
+            let (sequences, bytes) = (std::mem::take(&mut oldest.sequences), oldest.bytes);
             self.under_way.pop_front();
-            self.in_flight -= sequences.len();
+            self.in_flight.messages -= sequences.len();
+            self.in_flight.bytes -= bytes;
             match outcome {
                 Ok(offsets) => {
                     let reports = sequences.into_iter().zip(offsets);
@@ -87,10 +110,15 @@ impl<L: TopicLog> LogProducer<L> {
         }
     }
 
-    fn push(&mut self, sequences: Vec<u64>, outcome: Appending) {
+    fn push(&mut self, sequences: Vec<u64>, bytes: usize, outcome: Appending) {
         if !sequences.is_empty() {
-            self.in_flight += sequences.len();
-            self.under_way.push_back(UnderWay { sequences, outcome });
+            self.in_flight.messages += sequences.len();
+            self.in_flight.bytes += bytes;
+            self.under_way.push_back(UnderWay {
+                sequences,
+                bytes,
+                outcome,
+            });
         }
     }
 
@@ -113,19 +141,25 @@ impl<L: TopicLog> Producer for LogProducer<L> {
             ));
         }
         self.verify_alive()?;
-        let count = batch.len();
-        // A batch above the bound goes alone.
+        let more = Amount {
+            messages: batch.len(),
+            bytes: batch
+                .iter()
+                .map(|(_, message)| outgoing_size(message))
+                .sum(),
+        };
         poll_fn(|context| {
             self.poll_outcomes(context, |this| {
-                this.in_flight == 0
-                    || this.in_flight + count <= IN_FLIGHT_MESSAGES_MAX
-                    || this.failed.is_some()
+                this.in_flight.has_room_for(more) || this.failed.is_some()
             })
         })
         .await;
         self.verify_alive()?;
 
-        let (mut sequences, mut messages) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let (mut sequences, mut messages) = (
+            Vec::with_capacity(more.messages),
+            Vec::with_capacity(more.messages),
+        );
         let (mut refused, mut refusal) = (Vec::new(), None);
         for (sequence, message) in batch {
             // What comes behind a message that can't be appended isn't either, or the order would break.
@@ -142,16 +176,16 @@ impl<L: TopicLog> Producer for LogProducer<L> {
             let appending = self.shared.log.append(messages).await;
             self.handing_over = false;
             match appending {
-                Ok(outcome) => self.push(sequences, outcome),
+                Ok(outcome) => self.push(sequences, more.bytes, outcome),
                 Err(error) => {
                     self.failed = Some(error.clone());
-                    self.push(sequences, Box::pin(ready(Err(error))));
+                    self.push(sequences, 0, Box::pin(ready(Err(error))));
                 }
             }
         }
         if let Some(error) = refusal {
             self.failed.get_or_insert_with(|| error.clone());
-            self.push(refused, Box::pin(ready(Err(error))));
+            self.push(refused, 0, Box::pin(ready(Err(error))));
         }
         Ok(())
     }
