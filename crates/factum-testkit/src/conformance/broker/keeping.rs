@@ -1,0 +1,173 @@
+//! What a broker keeps over a restart, and what retention takes away.
+
+use std::time::Duration;
+
+use factum_core::{Consumed, Topic, TopicSpec};
+use tokio::time::timeout;
+
+use super::{
+    BrokerHarness,
+    world::{Inbox, PATIENCE, World, part, values},
+};
+
+/// Topics, messages and committed offsets outlive the connection and the broker's process.
+pub async fn a_restart_keeps_messages_and_committed_offsets(harness: &dyn BrokerHarness) {
+    let mut world = World::open(harness, "restart").await;
+    let topic = world.make("orders", 2).await;
+    let group = world.group("g");
+    world.publish(&topic, 0, values(0..5)).await;
+    world.publish(&topic, 1, values(5..7)).await;
+    let inbox = Inbox::default();
+    let mut member = world.join(&group, &[&topic], "one", &inbox).await;
+    member.receive(7).await;
+    let commits = [(part(&topic, 0), 3), (part(&topic, 1), 1)];
+    member.consumer.commit(&commits).await.unwrap();
+    let before = world.broker.read(&part(&topic, 0), 0, 100).await.unwrap();
+    member.consumer.leave().await.unwrap();
+    let World { broker, .. } = world;
+
+    let broker = harness.reopen(broker).await;
+
+    world = World::with(harness, broker, "restart");
+    assert_eq!(world.broker.committed(&group).await.unwrap(), commits);
+    assert_eq!(
+        world.broker.read(&part(&topic, 0), 0, 100).await.unwrap(),
+        before
+    );
+    assert!(
+        world
+            .broker
+            .topics()
+            .await
+            .unwrap()
+            .iter()
+            .any(|spec| spec.topic == topic && spec.partitions == 2)
+    );
+    assert_eq!(world.publish(&topic, 0, ["after"]).await, [5]);
+    inbox.set(&part(&topic, 0), 3);
+    inbox.set(&part(&topic, 1), 1);
+    let mut member = world.join(&group, &[&topic], "two", &inbox).await;
+    member.receive(4).await;
+    let mut values = member.values();
+    values.sort_unstable();
+    assert_eq!(values, ["after", "value-3", "value-4", "value-6"]);
+}
+
+async fn bounded(
+    world: &World<'_>,
+    retention: Option<Duration>,
+    retention_bytes: Option<u64>,
+) -> Topic {
+    let topic = world.topic("bounded");
+    let spec = TopicSpec {
+        retention,
+        retention_bytes,
+        ..TopicSpec::new(topic.clone(), 1)
+    };
+    world.broker.ensure_topic(&spec).await.unwrap();
+    topic
+}
+
+/// Messages older than the topic's retention go, from the start of the partition; offsets stay what they were.
+pub async fn old_messages_go(harness: &dyn BrokerHarness) {
+    let world = World::open(harness, "age").await;
+    let topic = bounded(&world, Some(Duration::from_mins(1)), None).await;
+    let partition = part(&topic, 0);
+    world.publish(&topic, 0, values(0..3)).await;
+    harness.pass(Duration::from_secs(40)).await;
+    world.publish(&topic, 0, values(3..5)).await;
+    harness.pass(Duration::from_secs(40)).await;
+
+    if !harness.sweep().await {
+        return;
+    }
+
+    let kept = world.broker.watermarks(&partition).await.unwrap();
+    assert_eq!((kept.first, kept.end), (3, 5));
+    let read = world.broker.read(&partition, 0, 100).await.unwrap();
+    assert_eq!(
+        read.iter()
+            .map(|message| message.offset)
+            .collect::<Vec<_>>(),
+        [3, 4],
+        "goes on behind"
+    );
+
+    // Even when nothing is left, offsets go on.
+    harness.pass(Duration::from_mins(1)).await;
+    harness.sweep().await;
+    let kept = world.broker.watermarks(&partition).await.unwrap();
+    assert_eq!((kept.first, kept.end), (5, 5));
+    assert_eq!(world.publish(&topic, 0, ["next"]).await, [5]);
+}
+
+/// The oldest messages go when the partition holds more bytes than it should.
+pub async fn messages_beyond_the_bytes_go(harness: &dyn BrokerHarness) {
+    const BOUND: usize = 100_000;
+    let world = World::open(harness, "size").await;
+    let topic = bounded(&world, None, Some(BOUND as u64)).await;
+    let partition = part(&topic, 0);
+    let value = "x".repeat(1000);
+    for _ in 0..10 {
+        world
+            .publish(&topic, 0, (0..50).map(|_| value.as_str()))
+            .await;
+    }
+
+    if !harness.sweep().await {
+        return;
+    }
+
+    let kept = world.broker.watermarks(&partition).await.unwrap();
+    assert_eq!(kept.end, 500);
+    assert!(kept.first > 0, "the oldest are gone");
+    let mut bytes = 0;
+    for message in world.broker.read(&partition, 0, 1000).await.unwrap() {
+        bytes += message.value.map_or(0, |value| value.len())
+            + message.key.map_or(0, |key| key.as_bytes().len());
+    }
+    assert!(bytes >= BOUND, "what the bound allows is kept: {bytes}");
+    assert!(
+        bytes <= BOUND + 10_000,
+        "no more than the bound and a message is kept: {bytes}"
+    );
+}
+
+/// Retention that passes a member is an error for it, and never a silent gap.
+pub async fn a_member_that_retention_overtook_is_told(harness: &dyn BrokerHarness) {
+    let world = World::open(harness, "overtaken").await;
+    let topic = bounded(&world, Some(Duration::from_mins(1)), None).await;
+    let partition = part(&topic, 0);
+    world.publish(&topic, 0, values(0..3)).await;
+    let mut member = world
+        .join(&world.group("g"), &[&topic], "one", &Inbox::default())
+        .await;
+    member.own(1).await;
+    member.consumer.pause(&partition).await.unwrap();
+    world
+        .pass(Duration::from_mins(2), &mut [&mut member])
+        .await;
+    if !harness.sweep().await {
+        return;
+    }
+    world.publish(&topic, 0, ["young"]).await;
+
+    let error = member.consumer.seek(&partition, 1).await.unwrap_err();
+    assert!(error.is_fatal(), "{error:?}");
+    member.consumer.resume(&partition).await.unwrap();
+    let told = async {
+        loop {
+            match member.consumer.next().await {
+                Ok(Consumed::Messages(messages)) => panic!("a gap was passed over: {messages:?}"),
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    };
+    let error = timeout(PATIENCE, told).await.expect("it is told");
+    assert!(error.is_fatal(), "{error:?}");
+
+    member.consumer.seek(&partition, 3).await.unwrap();
+    member.receive(1).await;
+    assert_eq!(member.values(), ["young"]);
+}

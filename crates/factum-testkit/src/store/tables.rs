@@ -1,0 +1,264 @@
+//! The rows of views: by generation, with their versions and tombstones.
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use factum_core::{
+    Comparison, Cursor, Error, Json, Page, Position, ProjectionName, Query, Row, Rows, Value,
+    ViewDefinition, ViewName, ViewRef,
+};
+
+/// All views.
+#[derive(Clone, Default)]
+pub(super) struct Tables {
+    views: BTreeMap<ViewName, BTreeMap<u32, Table>>,
+    active: BTreeMap<ProjectionName, u32>,
+}
+
+/// One generation of a view.
+#[derive(Clone)]
+pub(super) struct Table {
+    definition: ViewDefinition,
+    rows: BTreeMap<String, Stored>,
+}
+
+/// A row, or its tombstone.
+#[derive(Clone)]
+struct Stored {
+    version: Position,
+    /// The document and the values of its declared fields; `None` when the row was deleted.
+    content: Option<(Json, Vec<Value>)>,
+}
+
+/// A live row while it is searched for.
+struct Found<'a> {
+    id: &'a str,
+    version: Position,
+    document: &'a Json,
+    values: &'a [Value],
+}
+
+impl Tables {
+    /// Prepares a generation of a view.
+    pub(super) fn ensure(
+        &mut self,
+        definition: &ViewDefinition,
+        generation: u32,
+    ) -> Result<(), Error> {
+        definition.validate()?;
+        let generations = self.views.entry(definition.name.clone()).or_default();
+        let table = generations.entry(generation).or_insert_with(|| Table {
+            definition: definition.clone(),
+            rows: BTreeMap::new(),
+        });
+        if table.definition == *definition {
+            return Ok(());
+        }
+        Err(Error::poison(format!(
+            "view `{}@{generation}` was made with another definition: a changed view needs a new generation",
+            definition.name
+        )))
+    }
+
+    /// The generation that readers of a projection's views see.
+    pub(super) fn active(&self, projection: &ProjectionName) -> Option<u32> {
+        self.active.get(projection).copied()
+    }
+
+    /// Lets readers see a generation.
+    pub(super) fn activate(&mut self, projection: ProjectionName, generation: u32) {
+        self.active.insert(projection, generation);
+    }
+
+    /// Drops the rows of a generation that readers don't see.
+    pub(super) fn drop_generation(
+        &mut self,
+        projection: &ProjectionName,
+        generation: u32,
+    ) -> Result<(), Error> {
+        if self.active(projection) == Some(generation) {
+            return Err(Error::conflict(format!(
+                "generation {generation} of projection `{projection}` can't be dropped: readers see it"
+            )));
+        }
+        for generations in self.views.values_mut() {
+            if generations
+                .get(&generation)
+                .is_some_and(|table| table.definition.projection == *projection)
+            {
+                generations.remove(&generation);
+            }
+        }
+        Ok(())
+    }
+
+    /// One generation of a view.
+    pub(super) fn table(&self, view: &ViewRef) -> Result<&Table, Error> {
+        let table = self
+            .views
+            .get(&view.view)
+            .and_then(|generations| generations.get(&view.generation));
+        table.ok_or_else(|| {
+            Error::poison(format!(
+                "view `{view}` does not exist: prepare it with `ensure`"
+            ))
+        })
+    }
+
+    /// A view in the given generation or the one that readers see; `Ok(None)` when they see none yet.
+    pub(super) fn seen(
+        &self,
+        view: &ViewName,
+        generation: Option<u32>,
+    ) -> Result<Option<&Table>, Error> {
+        if let Some(generation) = generation {
+            return self
+                .table(&ViewRef {
+                    view: view.clone(),
+                    generation,
+                })
+                .map(Some);
+        }
+        let Some(generations) = self.views.get(view) else {
+            return Err(Error::poison(format!(
+                "view `{view}` does not exist: prepare it with `ensure`"
+            )));
+        };
+        let is_active = |(generation, table): &(&u32, &Table)| {
+            self.active(&table.definition.projection) == Some(**generation)
+        };
+        Ok(generations.iter().find(is_active).map(|(_, table)| table))
+    }
+
+    /// Writes or deletes a row, unless a newer version of it was written.
+    pub(super) fn write(
+        &mut self,
+        view: &ViewRef,
+        id: String,
+        version: Position,
+        content: Option<(Json, Vec<Value>)>,
+    ) {
+        let generations = self.views.get_mut(&view.view);
+        let table = generations.and_then(|generations| generations.get_mut(&view.generation));
+        let rows = &mut table.expect("the view was looked up above").rows;
+        if rows.get(&id).is_none_or(|stored| stored.version <= version) {
+            rows.insert(id, Stored { version, content });
+        }
+    }
+}
+
+impl Table {
+    /// The values of the declared fields in a document.
+    pub(super) fn extract(&self, document: &Json) -> Result<Vec<Value>, Error> {
+        self.definition.extract(document)
+    }
+
+    /// The version of a row; `None` when there is none, or only its tombstone.
+    pub(super) fn version(&self, id: &str) -> Option<Position> {
+        self.rows
+            .get(id)
+            .filter(|stored| stored.content.is_some())
+            .map(|stored| stored.version)
+    }
+
+    /// One row.
+    pub(super) fn get(&self, id: &str) -> Option<Row> {
+        let stored = self.rows.get(id)?;
+        let (document, _) = stored.content.as_ref()?;
+        Some(Row {
+            id: id.into(),
+            version: stored.version,
+            document: document.clone(),
+        })
+    }
+
+    /// The rows that meet a filter of declared fields, by id.
+    fn matching<'a>(&'a self, filter: &'a [Comparison]) -> impl Iterator<Item = Found<'a>> {
+        let compared: Vec<_> = filter
+            .iter()
+            .map(|wanted| (self.index(&wanted.field), wanted))
+            .collect();
+        let rows = self.rows.iter().filter_map(|(id, stored)| {
+            let (document, values) = stored.content.as_ref()?;
+            Some(Found {
+                id,
+                version: stored.version,
+                document,
+                values,
+            })
+        });
+        rows.filter(move |row| {
+            compared
+                .iter()
+                .all(|(index, wanted)| wanted.holds(&row.values[*index]))
+        })
+    }
+
+    fn index(&self, field: &str) -> usize {
+        let index = self
+            .definition
+            .fields
+            .iter()
+            .position(|known| known.name == field);
+        index.expect("queries name declared fields only")
+    }
+
+    /// How many rows meet the query's filter, counting no further than `cap`.
+    pub(super) fn count(&self, query: &Query, cap: u64) -> Result<u64, Error> {
+        query.validate(&self.definition)?;
+        let cap = usize::try_from(cap).unwrap_or(usize::MAX);
+        Ok(self.matching(&query.filter).take(cap).count() as u64)
+    }
+
+    /// A page of rows.
+    pub(super) fn query(&self, query: &Query) -> Result<Rows, Error> {
+        query.validate(&self.definition)?;
+        let sort = query
+            .sort
+            .as_ref()
+            .map(|(field, descending)| (self.index(field), *descending));
+        let value = |row: &Found<'_>| sort.map(|(index, _)| row.values[index].clone());
+        let order = |a: (Option<&Value>, &str), b: (Option<&Value>, &str)| {
+            // Nulls are last in both directions, so only what is not null is turned round.
+            let (by_value, by_id) = (a.0.cmp(&b.0), a.1.cmp(b.1));
+            if !sort.is_some_and(|(_, descending)| descending) {
+                return by_value.then(by_id);
+            }
+            match (a.0, b.0) {
+                (Some(Value::Null), Some(Value::Null)) => by_id.reverse(),
+                (Some(Value::Null), _) => Ordering::Greater,
+                (_, Some(Value::Null)) => Ordering::Less,
+                _ => by_value.then(by_id).reverse(),
+            }
+        };
+        let mut found: Vec<_> = self
+            .matching(&query.filter)
+            .map(|row| (value(&row), row))
+            .collect();
+        found.sort_by(|(a, left), (b, right)| order((a.as_ref(), left.id), (b.as_ref(), right.id)));
+        let limit = query.limit as usize;
+        let skipped = match &query.page {
+            Page::Number(number) => (*number as usize - 1) * limit,
+            Page::After(cursor) => {
+                let cursor = (cursor.value.as_ref(), cursor.id.as_str());
+                found
+                    .partition_point(|(value, row)| order((value.as_ref(), row.id), cursor).is_le())
+            }
+        };
+        let page = &found[skipped.min(found.len())..];
+        let more = page.len() > limit;
+        let page = &page[..limit.min(page.len())];
+        let rows = page.iter().map(|(_, row)| Row {
+            id: row.id.into(),
+            version: row.version,
+            document: row.document.clone(),
+        });
+        let cursor = |(value, row): &(Option<Value>, Found<'_>)| Cursor {
+            value: value.clone(),
+            id: row.id.into(),
+        };
+        Ok(Rows {
+            rows: rows.collect(),
+            next: page.last().filter(|_| more).map(cursor),
+        })
+    }
+}

@@ -1,0 +1,7 @@
+//! The memory adapters against the ports' conformance suites.
+
+mod broker;
+mod disk;
+mod faults;
+mod store;
+mod views;
