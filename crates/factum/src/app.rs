@@ -1,0 +1,316 @@
+//! The app: services with their stores, on one broker, running.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use factum_core::{Broker, Env, Error, Group, ServiceName, Store, Topic, TopicSpec};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Commands, GroupSpec, Health, Operations, Queries, Service, Status, consumer,
+    metrics::Registered,
+    projector::{self, Progress},
+    relay, timers,
+    work::Core,
+};
+
+/// How long a stop waits for handlers that are running. What is not finished by then is given back, and done
+/// again by the next owner.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+
+/// Services, each with its store, on one broker. Nothing runs before [`App::start`].
+#[must_use]
+pub struct App {
+    env: Env,
+    broker: Arc<dyn Broker>,
+    services: Vec<(Service, Arc<dyn Store>)>,
+    metrics: Registered,
+}
+
+impl App {
+    /// An app without services.
+    pub fn new(env: Env, broker: Arc<dyn Broker>) -> Self {
+        Self { env, broker, services: Vec::new(), metrics: Registered::default() }
+    }
+
+    /// Adds a service and the store that it owns.
+    pub fn service(mut self, service: Service, store: Arc<dyn Store>) -> Self {
+        self.services.push((service, store));
+        self
+    }
+
+    /// Checks everything, prepares topics and views, and starts all services.
+    ///
+    /// # Errors
+    ///
+    /// Class fatal, naming the service and the mistake; else what the store or broker said.
+    pub async fn start(self) -> Result<Running, Error> {
+        let mut services = BTreeMap::new();
+        for (service, store) in self.services {
+            let name = service.name.clone();
+            service.check()?;
+            let running = RunningService::prepare(service, store, &self.env, &self.broker, &self.metrics)
+                .await
+                .map_err(|error| error.while_(format!("starting service `{name}`")))?;
+            if services.insert(name.clone(), running).is_some() {
+                return Err(Error::fatal(format!("service `{name}` is declared twice")));
+            }
+        }
+        services.values().for_each(RunningService::start);
+        Ok(Running { services, broker: self.broker, metrics: self.metrics })
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("services", &self.services).finish_non_exhaustive()
+    }
+}
+
+/// An app that runs. Dropping it ends it as a crash would; [`Running::stop`] is the clean way.
+#[derive(Debug)]
+pub struct Running {
+    services: BTreeMap<ServiceName, RunningService>,
+    broker: Arc<dyn Broker>,
+    metrics: Registered,
+}
+
+impl Running {
+    /// The service `name`.
+    pub fn service(&self, name: &str) -> Option<&RunningService> {
+        self.services.get(name)
+    }
+
+    /// All services.
+    pub fn services(&self) -> impl Iterator<Item = &RunningService> {
+        self.services.values()
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> &Arc<dyn Broker> {
+        &self.broker
+    }
+
+    /// All metrics.
+    pub fn metrics(&self) -> &Registered {
+        &self.metrics
+    }
+
+    /// Stops all services: finishes or gives back what is held, commits, leaves the groups.
+    pub async fn stop(&self) {
+        let stops = self.services.values().map(RunningService::stop);
+        futures_util::future::join_all(stops).await;
+    }
+}
+
+/// A service that runs, or can be started again.
+pub struct RunningService {
+    core: Arc<Core>,
+    service: Arc<Service>,
+    broker: Arc<dyn Broker>,
+    progress: Progress,
+    health: Health,
+    tasks: Mutex<Option<Tasks>>,
+}
+
+struct Tasks {
+    stop: CancellationToken,
+    /// Cancelled by dropping the service: tasks that are still there end where they stand.
+    abort: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.abort.cancel();
+    }
+}
+
+impl RunningService {
+    async fn prepare(
+        service: Service,
+        store: Arc<dyn Store>,
+        env: &Env,
+        broker: &Arc<dyn Broker>,
+        metrics: &Registered,
+    ) -> Result<Self, Error> {
+        let mut topics = BTreeMap::new();
+        let dead_letters = service.groups.iter().flat_map(GroupSpec::topics);
+        let dead_letters: Vec<_> = dead_letters.collect();
+        let read = dead_letters.iter().filter_map(|topic| service.topics.iter().find(|spec| spec.topic == *topic));
+        let mut specs = service.topics.clone();
+        for spec in read {
+            // The copy of a dead letter goes to the partition that it came from.
+            let topic = Topic::new(format!("{}{}", spec.topic, crate::dead_letter::SUFFIX))
+                .map_err(|error| Error::fatal(error.to_string()))?;
+            if !specs.iter().any(|known| known.topic == topic) {
+                specs.push(TopicSpec { topic, ..spec.clone() });
+            }
+        }
+        for topic in &dead_letters {
+            if !specs.iter().any(|spec| spec.topic == *topic) {
+                return Err(Error::fatal(format!(
+                    "topic `{topic}` is read and not declared: add `.topic(TopicSpec::new(..))`"
+                )));
+            }
+        }
+        for spec in &specs {
+            broker.ensure_topic(spec).await?;
+            store.pin_topic(&spec.topic, spec.partitions).await?;
+            topics.insert(spec.topic.clone(), spec.partitions);
+        }
+        let metrics = metrics.of(&service.name);
+        let core = Arc::new(Core::new(
+            service.name.clone(),
+            store,
+            env.clone(),
+            service.kinds.clone(),
+            topics,
+            metrics,
+        ));
+        Ok(Self {
+            core,
+            service: Arc::new(service),
+            broker: broker.clone(),
+            progress: Progress::default(),
+            health: Health::default(),
+            tasks: Mutex::new(None),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ServiceName {
+        &self.service.name
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.core.store
+    }
+
+    /// Gives commands to its aggregates.
+    pub fn commands(&self) -> Commands {
+        Commands::new(self.core.clone())
+    }
+
+    /// Answers queries from its views.
+    pub fn queries(&self) -> Queries {
+        Queries::new(self.core.clone(), self.progress.clone(), self.service.clone())
+    }
+
+    /// What an operator may do with it.
+    pub fn operator(&self) -> Operations {
+        Operations::new(self.core.clone(), self.progress.clone(), self.service.clone())
+    }
+
+    /// How its parts are doing.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Its consumer groups.
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.service.groups.iter().map(|group| &group.name)
+    }
+
+    /// The categories of its aggregates.
+    pub fn categories(&self) -> impl Iterator<Item = &factum_core::Category> {
+        self.service.kinds.keys()
+    }
+
+    /// The aggregate in `stream` as it was at `version`, or as it is: its state as JSON, and its version.
+    ///
+    /// # Errors
+    ///
+    /// When no aggregate of this service has that category, the store fails, or an event can't be read.
+    pub async fn state_at(
+        &self,
+        stream: &factum_core::StreamId,
+        version: Option<factum_core::Version>,
+    ) -> Result<(factum_core::Json, factum_core::Version), Error> {
+        self.core.state_at(stream, version).await
+    }
+
+    /// Whether its background parts run.
+    pub fn is_running(&self) -> bool {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Starts its relay, consumers, projections and timers, if they don't run.
+    pub fn start(&self) {
+        let mut running = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_some() {
+            return;
+        }
+        let tasks = Tasks {
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+        };
+        let name = &self.service.name;
+        let (core, broker) = (&self.core, &self.broker);
+        let stop = || tasks.stop.clone();
+        self.spawn(&tasks, format!("{name}/relay"), relay::run(core.clone(), broker.clone(), self.health.clone(), stop()));
+        for group in &self.service.groups {
+            let part = format!("{name}/group/{}", group.name);
+            let run = consumer::run(core.clone(), broker.clone(), group.clone(), self.health.clone(), stop());
+            self.spawn(&tasks, part, run);
+        }
+        for projection in &self.service.projections {
+            let part = format!("{name}/projection/{}", projection.name());
+            let run = projector::run(
+                core.clone(),
+                self.service.clone(),
+                projection.clone(),
+                self.progress.clone(),
+                self.health.clone(),
+                stop(),
+            );
+            self.spawn(&tasks, part, run);
+        }
+        if !self.service.timers.is_empty() {
+            let run = timers::run(core.clone(), self.service.clone(), self.health.clone(), stop());
+            self.spawn(&tasks, format!("{name}/timers"), run);
+        }
+        *running = Some(tasks);
+    }
+
+    fn spawn(&self, tasks: &Tasks, part: String, run: impl Future<Output = Result<(), Error>> + Send + 'static) {
+        let (health, env, abort) = (self.health.clone(), self.core.env.clone(), tasks.abort.clone());
+        health.set(&part, Status::Running, env.now());
+        tasks.tracker.spawn(async move {
+            let status = tokio::select! {
+                biased;
+                () = abort.cancelled() => Status::Stopped,
+                result = run => match result {
+                    Ok(()) => Status::Stopped,
+                    Err(error) => Status::Failed(format!("{error:#}")),
+                },
+            };
+            health.set(&part, status, env.now());
+        });
+    }
+
+    /// Stops its relay, consumers, projections and timers in good order. Commands and queries are answered on.
+    pub async fn stop(&self) {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(tasks) = tasks else { return };
+        tasks.stop.cancel();
+        tasks.tracker.close();
+        if tokio::time::timeout(DRAIN_MAX, tasks.tracker.wait()).await.is_err() {
+            tracing::warn!("service `{}` gave back what was not finished in time", self.service.name);
+            tasks.abort.cancel();
+            tasks.tracker.wait().await;
+        }
+    }
+}
+
+impl fmt::Debug for RunningService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningService").field("name", self.name()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,301 @@
+//! Consumers: a group's messages become effects, each exactly once, each key's in order.
+//!
+//! A member of the group is one task that speaks to the broker. For each partition that it is assigned it claims the
+//! inbox, which says where to go on, and starts an owner; the owner's rules are [`factum_core::Partition`]'s. A
+//! partition that is taken away is drained first; one that was lost, or whose owner was fenced, is dropped as it
+//! stands, since its inbox says all that the next owner needs.
+
+mod handle;
+mod owner;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use factum_core::{
+    Broker, Consumed, Consumer, Error, InboxId, InboxRow, ParkedState, Start, Subscription, TopicPartition,
+};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::owner::{Ended, Owner};
+use crate::{
+    GroupSpec, Health, Status,
+    relay::{backoff, pause},
+    work::Core,
+};
+
+/// How long the member waits for the broker before it looks after its owners again. A session lasts longer.
+const TURN_MAX: Duration = Duration::from_millis(500);
+
+/// How often the broker is told how far the group has come.
+const OFFSETS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a partition that is taken away may finish what it has begun.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How many lanes' parked state an owner keeps in mind from its claim on. Others are found out by their refusal.
+const PARKED_LANES_MAX: usize = 10_000;
+
+/// How many messages one batch has.
+const BATCH_MESSAGES_MAX: usize = 500;
+
+/// What all owners of a group share.
+pub(crate) struct Consuming {
+    pub(crate) core: Arc<Core>,
+    pub(crate) group: GroupSpec,
+    pub(crate) health: Health,
+    pub(crate) part: String,
+    /// An owner has ended, or has room again.
+    pub(crate) turn: Notify,
+}
+
+/// Runs a member of the group until `stop`, or until something fatal.
+pub(crate) async fn run(
+    core: Arc<Core>,
+    broker: Arc<dyn Broker>,
+    group: GroupSpec,
+    health: Health,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let part = format!("{}/group/{}", core.service, group.name);
+    let consuming = Arc::new(Consuming { core, group, health, part, turn: Notify::new() });
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        let member = Member {
+            consuming: consuming.clone(),
+            broker: broker.clone(),
+            owned: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        };
+        let error = match member.run(&stop).await {
+            Ok(()) => break,
+            Err(error) if error.is_fatal() => return Err(error),
+            Err(error) => error,
+        };
+        consuming.trouble(&error);
+        pause(&stop, backoff(&consuming.core.env, failures)).await;
+        failures += 1;
+    }
+    Ok(())
+}
+
+impl Consuming {
+    pub(crate) fn trouble(&self, error: &Error) {
+        self.health.set(&self.part, Status::Degraded(format!("{error:#}")), self.core.env.now());
+    }
+
+    pub(crate) fn well(&self) {
+        self.health.set(&self.part, Status::Running, self.core.env.now());
+    }
+}
+
+/// A member of the group.
+struct Member {
+    consuming: Arc<Consuming>,
+    broker: Arc<dyn Broker>,
+    owned: BTreeMap<TopicPartition, Owned>,
+    /// The owners' loops.
+    tasks: JoinSet<(TopicPartition, Arc<Owner>, Ended)>,
+}
+
+struct Owned {
+    owner: Arc<Owner>,
+    paused: bool,
+    /// Whether its loop has ended and it waits to be claimed again.
+    ended: bool,
+}
+
+impl Member {
+    async fn run(mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let group = &self.consuming.group;
+        let subscription = Subscription {
+            group: group.name.clone(),
+            topics: group.topics(),
+            member: format!("{}-{}", self.consuming.core.service, group.name),
+            session: group.session,
+            batch_max: BATCH_MESSAGES_MAX,
+        };
+        let mut consumer = self.broker.join(subscription).await?;
+        self.consuming.well();
+        let mut told = self.consuming.core.env.now();
+        while !stop.is_cancelled() {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = self.tasks.join_next() => self.ended(ended, &mut *consumer, stop).await?,
+                () = self.consuming.turn.notified() => {}
+                // A timeout is no error: the owners are looked after, and the broker is asked again.
+                consumed = timeout(TURN_MAX, consumer.next()) => match consumed {
+                    Ok(consumed) => self.consumed(consumed?, &mut *consumer).await?,
+                    Err(_) => {}
+                },
+            }
+            self.balance(&mut *consumer).await?;
+            let now = self.consuming.core.env.now();
+            if now.since(told) >= OFFSETS_EVERY {
+                told = now;
+                self.tell(&mut *consumer).await;
+            }
+        }
+        let partitions: Vec<_> = self.owned.keys().cloned().collect();
+        self.give_back(&partitions).await;
+        self.tell(&mut *consumer).await;
+        consumer.leave().await
+    }
+
+    async fn consumed(&mut self, consumed: Consumed, consumer: &mut dyn Consumer) -> Result<(), Error> {
+        match consumed {
+            Consumed::Messages(messages) => {
+                for message in messages {
+                    let partition = TopicPartition::new(message.topic.clone(), message.partition);
+                    if let Some(owned) = self.owned.get(&partition).filter(|owned| !owned.ended) {
+                        owned.owner.deliver(message);
+                    }
+                }
+            }
+            Consumed::Assigned(partitions) => {
+                self.consuming.core.metrics.rebalance(&self.consuming.group.name);
+                for partition in partitions {
+                    self.claim(partition, consumer).await?;
+                }
+            }
+            Consumed::Revoked(partitions) => {
+                self.consuming.core.metrics.rebalance(&self.consuming.group.name);
+                self.give_back(&partitions).await;
+                self.tell(consumer).await;
+                partitions.iter().for_each(|partition| drop(self.owned.remove(partition)));
+            }
+            Consumed::Lost(partitions) => {
+                for partition in partitions {
+                    if let Some(owned) = self.owned.remove(&partition) {
+                        owned.owner.drop_all();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims the inbox of a partition and starts an owner where it says.
+    async fn claim(&mut self, partition: TopicPartition, consumer: &mut dyn Consumer) -> Result<(), Error> {
+        let consuming = &self.consuming;
+        let inbox = InboxId {
+            group: consuming.group.name.clone(),
+            topic: partition.topic.clone(),
+            partition: partition.partition,
+        };
+        let marks = self.broker.watermarks(&partition).await?;
+        let low = match consuming.group.start {
+            Start::Beginning => marks.first,
+            Start::Anchor => marks.end,
+        };
+        let store = &consuming.core.store;
+        let row: InboxRow = store.claim_inbox(&inbox, consuming.group.start, low).await?;
+        let parked = store.parked_lanes(&inbox, PARKED_LANES_MAX).await?;
+        if let Err(error) = consumer.seek(&partition, row.low).await {
+            if !error.is_fatal() {
+                return Err(error);
+            }
+            // Going elsewhere would leave messages out in silence. The other partitions flow on.
+            let incident = Status::Failed(format!(
+                "inbox `{inbox}` stands at offset {}, which the partition no longer has ({error:#}): decide where to \
+                 go on",
+                row.low
+            ));
+            let part = format!("{}/{}", consuming.part, partition);
+            consuming.health.set(&part, incident, consuming.core.env.now());
+            return consumer.pause(&partition).await;
+        }
+        tracing::debug!(fence = %row.fence, low = row.low, "inbox `{inbox}` claimed");
+        let owner = Arc::new(Owner::new(consuming.clone(), inbox, row, parked, marks.end));
+        let (name, run) = (partition.clone(), owner.clone());
+        self.tasks.spawn(async move {
+            let ended = run.clone().run().await;
+            (name, run, ended)
+        });
+        self.owned.insert(partition, Owned { owner, paused: false, ended: false });
+        Ok(())
+    }
+
+    /// An owner's loop has ended by itself.
+    async fn ended(
+        &mut self,
+        ended: Result<(TopicPartition, Arc<Owner>, Ended), tokio::task::JoinError>,
+        consumer: &mut dyn Consumer,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let (partition, owner, ended) =
+            ended.map_err(|error| Error::fatal("an owner's task ended by itself").caused_by(error))?;
+        // One that was given back or lost meanwhile says nothing about who owns the partition now.
+        let owned = self.owned.get_mut(&partition).filter(|owned| Arc::ptr_eq(&owned.owner, &owner));
+        let Some(owned) = owned else { return Ok(()) };
+        owned.ended = true;
+        match ended {
+            Ended::Drained => Ok(()),
+            Ended::Reclaim => {
+                let wait = backoff(&self.consuming.core.env, 0);
+                pause(stop, wait).await;
+                self.owned.remove(&partition);
+                self.claim(partition, consumer).await
+            }
+            Ended::Stopped(reason) => Err(Error::fatal(reason)),
+        }
+    }
+
+    /// Pauses partitions whose owners have enough to do, resumes those that have room.
+    async fn balance(&mut self, consumer: &mut dyn Consumer) -> Result<(), Error> {
+        for (partition, owned) in &mut self.owned {
+            let full = owned.owner.is_full();
+            if full && !owned.paused {
+                consumer.pause(partition).await?;
+                owned.paused = true;
+            } else if owned.paused && owned.owner.has_room() {
+                consumer.resume(partition).await?;
+                owned.paused = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets owners finish what they have begun and release their inboxes.
+    async fn give_back(&mut self, partitions: &[TopicPartition]) {
+        let owners: Vec<_> =
+            partitions.iter().filter_map(|partition| self.owned.get(partition)).map(|owned| owned.owner.clone()).collect();
+        owners.iter().for_each(|owner| owner.drain());
+        let drained = futures_util::future::join_all(owners.iter().map(|owner| owner.drained()));
+        if timeout(DRAIN_MAX, drained).await.is_err() {
+            owners.iter().for_each(|owner| owner.drop_all());
+        }
+    }
+
+    /// Tells the broker how far the group has come. Tools read it; a failure costs nothing.
+    async fn tell(&mut self, consumer: &mut dyn Consumer) {
+        let offsets: Vec<_> =
+            self.owned.iter().map(|(partition, owned)| (partition.clone(), owned.owner.low())).collect();
+        if let Err(error) = consumer.commit(&offsets).await {
+            tracing::debug!("offsets of `{}` were not told: {error:#}", self.consuming.part);
+        }
+        let group = &self.consuming.group.name;
+        if let Ok(counts) = self.consuming.core.store.parked_counts().await {
+            let of_state = |wanted: fn(ParkedState) -> bool| {
+                let ours = counts.iter().filter(|count| count.group == *group && wanted(count.state));
+                ours.map(|count| count.count).sum()
+            };
+            let parked = of_state(|state| state != ParkedState::Discarded);
+            let dead = of_state(|state| state == ParkedState::Dead);
+            self.consuming.core.metrics.parked(group, parked, dead);
+        }
+        for owned in self.owned.values() {
+            let inbox = owned.owner.inbox();
+            let partition = TopicPartition::new(inbox.topic.clone(), inbox.partition);
+            if let Ok(marks) = self.broker.watermarks(&partition).await {
+                self.consuming.core.metrics.lag(inbox, marks.end.saturating_sub(owned.owner.low()));
+            }
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.owned.values().for_each(|owned| owned.owner.drop_all());
+    }
+}

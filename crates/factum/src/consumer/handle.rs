@@ -1,0 +1,521 @@
+//! Handling one message: it is read, the group's handlers say what shall happen, and all of it is committed
+//! together with the proof that the message was handled. What fails is parked, left out for a recorded reason, or
+//! stops the consumer: nothing is skipped in silence.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use bytes::Bytes;
+use factum_core::{
+    AuditEntry, CommitError, Disposition, Effect, Failure, FailureClass, FailureNote, HandlerName, Input,
+    Job, Message, MessageInput, ParkedInput, Parked, ParkedId, ParkedState, Part, Reaction, Recorded, Retried,
+    StreamId, Timestamp, Trying, Version, wire,
+};
+use futures_util::FutureExt as _;
+
+use super::owner::{Outcome, Owner};
+use crate::{
+    dead_letter,
+    relay::{backoff, pause},
+    work::{Cause, Work, WorkError, panic_message},
+};
+
+/// How long a lane holds still when nothing could be done for its message.
+const HOLD: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// The effects of all handlers for one message, each with its reaction.
+type Effects = Vec<(Effect, Option<Arc<Reaction>>)>;
+
+/// A failure, and the handler that met it.
+struct Failed {
+    failure: Failure,
+    handler: Option<HandlerName>,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self { failure, handler: None }
+    }
+}
+
+/// Handles a message of the partition.
+pub(super) async fn live(owner: &Owner, job: Job) -> Outcome {
+    let Job { message, wait, trying } = job;
+    let core = &owner.consuming.core;
+    let group = &owner.consuming.group.name;
+    let started = core.env.now();
+    core.metrics.in_flight(group, 1);
+    let outcome = live_inner(owner, &message, wait, trying).await;
+    core.metrics.in_flight(group, -1);
+    if matches!(outcome, Outcome::NoRoom | Outcome::Nothing) {
+        // Nothing was done: the lane holds still for a moment, and the others flow on.
+        pause(owner.stopping(), HOLD).await;
+    }
+    let label = match &outcome {
+        Outcome::Finished(_, false) => "handled",
+        Outcome::Finished(_, true) => "parked",
+        _ => "given_back",
+    };
+    core.metrics.message(group, label, core.env.now().since(started));
+    outcome
+}
+
+async fn live_inner(owner: &Owner, message: &Message, wait: bool, trying: Option<Trying>) -> Outcome {
+    let incoming = wire::read(message);
+    // The id is remembered for foreign messages: ours are told apart by their chain.
+    let event_id = match &incoming {
+        Ok(incoming) if incoming.link.is_none() => {
+            let until = owner.consuming.core.env.now() + owner.consuming.group.remember;
+            Some((incoming.identity(), until))
+        }
+        _ => None,
+    };
+    let place = Place { owner, message, event_id };
+    if wait {
+        let parked = place.parked(ParkedState::Waiting, None, None);
+        return place.park(parked, true).await;
+    }
+    if let Some(trying) = trying {
+        if trying.tries > owner.consuming.group.crashes_max {
+            let failure = crashed(trying.tries - 1);
+            return place.failed(Failed { failure, handler: None }).await;
+        }
+        if let Some(outcome) = mark(owner, trying).await {
+            return outcome;
+        }
+    }
+    let incoming = match incoming {
+        Ok(incoming) => incoming,
+        Err(error) => return place.failed(Failure::poison(error.to_string()).into()).await,
+    };
+    let effects = match react(owner, message, &incoming).await {
+        Ok(effects) => effects,
+        Err(failed) => return place.failed(failed).await,
+    };
+    let input = || place.input(Disposition::Apply);
+    let work = Work { cause: cause(&incoming), effects, input: &input, audit: None };
+    match commit(owner, &work).await {
+        Ok(applied) => finished(applied.committed.inbox, false),
+        Err(WorkError::Rejected(stream, error)) => {
+            let message = format!("`{stream}` rejected the command: {error}");
+            place.failed(Failure::new(FailureClass::Rejected, message).into()).await
+        }
+        Err(WorkError::Broken(error)) => place.failed(error.into_failed()).await,
+        Err(WorkError::Commit(CommitError::DuplicateEvent(_))) => place.duplicate().await,
+        Err(WorkError::Commit(error)) => refused(owner, error),
+    }
+}
+
+/// Tries a parked message again.
+pub(super) async fn retry(owner: &Owner, parked: Parked, trying: Option<Trying>) -> Outcome {
+    let consuming = &owner.consuming;
+    let core = &consuming.core;
+    let started = core.env.now();
+    if let Some(trying) = trying {
+        if trying.tries > consuming.group.crashes_max {
+            return retry_failed(owner, parked, crashed(trying.tries - 1).into()).await;
+        }
+        if let Some(outcome) = mark(owner, trying).await {
+            return outcome;
+        }
+    }
+    let mut message = parked.message.clone();
+    message.value = parked.value().cloned();
+    let incoming = match wire::read(&message) {
+        Ok(incoming) => incoming,
+        Err(error) => {
+            return retry_failed(owner, parked, Failure::poison(error.to_string()).into()).await;
+        }
+    };
+    let effects = match react(owner, &message, &incoming).await {
+        Ok(effects) => effects,
+        Err(failed) => return retry_failed(owner, parked, failed).await,
+    };
+    let input = || retried(owner, &parked, Retried::Settled);
+    let work = Work { cause: cause(&incoming), effects, input: &input, audit: None };
+    match commit(owner, &work).await {
+        Ok(_) => {
+            core.metrics.message(&consuming.group.name, "handled", core.env.now().since(started));
+            released(owner, &parked).await
+        }
+        Err(WorkError::Rejected(stream, error)) => {
+            let message = format!("`{stream}` rejected the command: {error}");
+            let failure = Failure::new(FailureClass::Rejected, message);
+            retry_failed(owner, parked, failure.into()).await
+        }
+        Err(WorkError::Broken(error)) => retry_failed(owner, parked, error.into_failed()).await,
+        Err(WorkError::Commit(error)) => refused(owner, error),
+    }
+}
+
+/// Asks all handlers of the group what shall happen.
+async fn react(owner: &Owner, message: &Message, incoming: &wire::Incoming) -> Result<Effects, Failed> {
+    let consuming = &owner.consuming;
+    let recorded = recorded(message, incoming);
+    let mut effects = Vec::new();
+    for (topic, reactor) in &consuming.group.reactors {
+        if *topic != message.topic {
+            continue;
+        }
+        let handler = HandlerName::of(reactor.name());
+        let cx = |part: Part| {
+            let (group, handler) = (consuming.group.name.clone(), handler.clone());
+            Reaction::new(&consuming.core.env, group, handler, incoming.event_id.clone(), part)
+        };
+        let reactions = AssertUnwindSafe(reactor.react(&recorded, &cx)).catch_unwind().await;
+        let reactions = reactions.unwrap_or_else(|panic| {
+            let message = format!("handler `{handler}` panicked: {}", panic_message(&*panic));
+            Err(Failure::new(FailureClass::Panic, message))
+        });
+        let reactions =
+            reactions.map_err(|failure| Failed { failure, handler: Some(handler.clone()) })?;
+        for reaction in reactions.unwrap_or_default() {
+            let again = Arc::new(reaction.again());
+            effects.extend(reaction.into_effects().into_iter().map(|effect| (effect, Some(again.clone()))));
+        }
+    }
+    Ok(effects)
+}
+
+/// The message as handlers see it.
+fn recorded(message: &Message, incoming: &wire::Incoming) -> Recorded<Bytes> {
+    // Only a message of our own kind belongs to a stream; of others nothing more is known than what they say.
+    let stream = match (&incoming.link, &incoming.aggregate_type, &incoming.aggregate_id) {
+        (Some(_), Some(category), Some(id)) => format!("{category}/{id}").parse::<StreamId>().ok(),
+        _ => None,
+    };
+    let version = incoming.aggregate_version.unwrap_or(Version::ZERO);
+    Recorded {
+        data: Bytes::copy_from_slice(incoming.data.as_str().as_bytes()),
+        event_id: incoming.event_id.clone(),
+        event_type: incoming.event_type.clone(),
+        timestamp: incoming.timestamp,
+        correlation_id: incoming.correlation_id.clone().unwrap_or_else(|| incoming.event_id.clone()),
+        causation_id: incoming.causation_id.clone(),
+        metadata: Arc::new(incoming.metadata.clone()),
+        part: Part::WHOLE,
+        stream: stream.map(|stream| (stream, version)),
+        aggregate_id: incoming.aggregate_id.clone(),
+        key: message.key.clone(),
+        at: None,
+    }
+}
+
+fn cause(incoming: &wire::Incoming) -> Cause {
+    Cause {
+        correlation_id: incoming.correlation_id.clone().unwrap_or_else(|| incoming.event_id.clone()),
+        causation_id: Some(incoming.event_id.clone()),
+        metadata: Arc::new(incoming.metadata.clone()),
+    }
+}
+
+/// A message at its place, and what may become of it there.
+struct Place<'a> {
+    owner: &'a Owner,
+    message: &'a Message,
+    event_id: Option<(factum_core::MessageId, Timestamp)>,
+}
+
+impl Place<'_> {
+    fn input(&self, disposition: Disposition) -> Input {
+        Input::Message(MessageInput {
+            inbox: self.owner.inbox().clone(),
+            fence: self.owner.fence(),
+            offset: self.message.offset,
+            lane: self.message.lane(),
+            advance: self.owner.advance(),
+            event_id: self.event_id.clone(),
+            disposition,
+        })
+    }
+
+    /// What a failure of this message leads to.
+    async fn failed(&self, failed: Failed) -> Outcome {
+        let consuming = &self.owner.consuming;
+        let core = &consuming.core;
+        let Failed { failure, handler } = failed;
+        match failure.outcome() {
+            factum_core::Outcome::Stop => return Outcome::Stop(stop_text(&handler, &failure)),
+            factum_core::Outcome::Skip(reason) => {
+                let audit = skipped(self.owner, self.message.offset, reason);
+                let input = || self.input(Disposition::Skip);
+                return self.finish(Vec::new(), &input, Some(audit)).await;
+            }
+            factum_core::Outcome::Retry | factum_core::Outcome::DeadLetter => {}
+        }
+        let due = match failure.outcome() {
+            factum_core::Outcome::DeadLetter => None,
+            _ => consuming.group.retry.delay_for(failure.class(), 1, core.env.fraction()),
+        };
+        log_failure(self.owner, self.message.offset, 1, &handler, &failure, due.is_none());
+        let now = core.env.now();
+        let state = if due.is_some() { ParkedState::Retrying } else { ParkedState::Dead };
+        let parked = self.parked(state, due.map(|wait| now + wait), Some(note(handler, &failure, now)));
+        self.park(parked, false).await
+    }
+
+    fn parked(&self, state: ParkedState, due: Option<Timestamp>, failure: Option<FailureNote>) -> Parked {
+        let glimpse = wire::glimpse(self.message);
+        Parked {
+            id: ParkedId { inbox: self.owner.inbox().clone(), offset: self.message.offset },
+            lane: self.message.lane(),
+            state,
+            revision: 1,
+            message: self.message.clone(),
+            edited: None,
+            event_id: glimpse.event_id,
+            event_type: glimpse.event_type,
+            correlation_id: glimpse.correlation_id,
+            tries: u32::from(failure.is_some()),
+            due,
+            failure,
+            parked_at: self.owner.consuming.core.env.now(),
+            redrives: 0,
+        }
+    }
+
+    async fn park(&self, parked: Parked, wait: bool) -> Outcome {
+        let room = self.owner.consuming.group.room;
+        let copy = (parked.state == ParkedState::Dead).then(|| dead_letter::effect(&parked)).flatten();
+        let input = || {
+            let parked = Box::new(parked.clone());
+            self.input(if wait { Disposition::Wait(parked, room) } else { Disposition::Park(parked, room) })
+        };
+        let effects = copy.into_iter().map(|effect| (effect, None)).collect();
+        match self.finish(effects, &input, None).await {
+            Outcome::Finished(row, _) => Outcome::Finished(row, true),
+            other => other,
+        }
+    }
+
+    async fn duplicate(&self) -> Outcome {
+        self.finish(Vec::new(), &|| self.input(Disposition::Duplicate), None).await
+    }
+
+    async fn finish(
+        &self,
+        effects: Effects,
+        input: &(dyn Fn() -> Input + Sync),
+        audit: Option<AuditEntry>,
+    ) -> Outcome {
+        let event_id = wire::glimpse(self.message).event_id;
+        let id = event_id.unwrap_or_else(|| self.owner.consuming.core.env.message_id());
+        let cause =
+            Cause { correlation_id: id.clone(), causation_id: Some(id), metadata: Arc::default() };
+        let work = Work { cause, effects, input, audit };
+        match commit(self.owner, &work).await {
+            Ok(applied) => finished(applied.committed.inbox, false),
+            Err(WorkError::Commit(CommitError::DuplicateEvent(_))) => {
+                // Parked or skipped would be a second time: it is a duplicate, and void.
+                let work = Work {
+                    cause: work.cause.clone(),
+                    effects: Vec::new(),
+                    input: &|| self.input(Disposition::Duplicate),
+                    audit: None,
+                };
+                match commit(self.owner, &work).await {
+                    Ok(applied) => finished(applied.committed.inbox, false),
+                    Err(error) => error_outcome(self.owner, error),
+                }
+            }
+            Err(error) => error_outcome(self.owner, error),
+        }
+    }
+}
+
+/// What a failed retry leads to.
+async fn retry_failed(owner: &Owner, parked: Parked, failed: Failed) -> Outcome {
+    let consuming = &owner.consuming;
+    let core = &consuming.core;
+    let Failed { failure, handler } = failed;
+    let tries = parked.tries + 1;
+    let now = core.env.now();
+    let mut audit = None;
+    let (result, dead) = match failure.outcome() {
+        factum_core::Outcome::Stop => return Outcome::Stop(stop_text(&handler, &failure)),
+        factum_core::Outcome::Skip(reason) => {
+            audit = Some(skipped(owner, parked.id.offset, reason));
+            (Retried::Settled, false)
+        }
+        factum_core::Outcome::DeadLetter => (Retried::Dead(note(handler.clone(), &failure, now)), true),
+        factum_core::Outcome::Retry => {
+            let failure_note = note(handler.clone(), &failure, now);
+            match consuming.group.retry.delay_for(failure.class(), tries, core.env.fraction()) {
+                Some(wait) => (Retried::Later { due: now + wait, failure: failure_note }, false),
+                None => (Retried::Dead(failure_note), true),
+            }
+        }
+    };
+    if audit.is_none() {
+        log_failure(owner, parked.id.offset, tries, &handler, &failure, dead);
+    }
+    let mut effects = Vec::new();
+    if let Retried::Dead(note) = &result {
+        let mut copy = parked.clone();
+        copy.dead(note.clone());
+        effects.extend(dead_letter::effect(&copy).map(|effect| (effect, None)));
+    }
+    let settles = matches!(result, Retried::Settled);
+    let id = parked.event_id.clone().unwrap_or_else(|| core.env.message_id());
+    let cause = Cause { correlation_id: id.clone(), causation_id: Some(id), metadata: Arc::default() };
+    let input = || retried(owner, &parked, result.clone());
+    let work = Work { cause, effects, input: &input, audit };
+    match commit(owner, &work).await {
+        Ok(_) if settles => released(owner, &parked).await,
+        Ok(_) => Outcome::Retried { parked: true },
+        Err(error) => error_outcome(owner, error),
+    }
+}
+
+fn retried(owner: &Owner, parked: &Parked, outcome: Retried) -> Input {
+    Input::Parked(ParkedInput {
+        id: parked.id.clone(),
+        fence: owner.fence(),
+        revision: parked.revision,
+        outcome,
+    })
+}
+
+/// A parked message has left its lane: whether others wait there.
+async fn released(owner: &Owner, parked: &Parked) -> Outcome {
+    let lanes = factum_core::ParkedFilter {
+        inbox: Some(parked.id.inbox.clone()),
+        lane: Some(parked.lane.clone()),
+        state: Some(ParkedState::Retrying),
+        ..factum_core::ParkedFilter::default()
+    };
+    // The next of the lane, if there is one, was released by the same commit. When that can't be found out, the
+    // condition of the next commit tells.
+    let next = owner.consuming.core.store.parked(&lanes, 1).await;
+    Outcome::Retried { parked: next.is_ok_and(|rows| !rows.is_empty()) }
+}
+
+/// Sets the durable attempt mark. `Some`: it could not be set.
+async fn mark(owner: &Owner, trying: Trying) -> Option<Outcome> {
+    let input = || owner.void(Some(trying), false);
+    let id = owner.consuming.core.env.message_id();
+    let cause = Cause { correlation_id: id, causation_id: None, metadata: Arc::default() };
+    let work = Work { cause, effects: Vec::new(), input: &input, audit: None };
+    match commit(owner, &work).await {
+        Ok(_) => None,
+        Err(error) => Some(error_outcome(owner, error)),
+    }
+}
+
+/// Commits, again and again while the store is in passing trouble.
+async fn commit(owner: &Owner, work: &Work<'_>) -> Result<crate::work::Applied, WorkError> {
+    let consuming = &owner.consuming;
+    let mut failures = 0;
+    loop {
+        let error = match consuming.core.apply(work).await {
+            Err(WorkError::Commit(CommitError::Failed(error)) | WorkError::Broken(error))
+                if error.is_transient() && !owner.is_stopping() =>
+            {
+                error
+            }
+            other => return other,
+        };
+        consuming.trouble(&error);
+        pause(owner.stopping(), backoff(&consuming.core.env, failures)).await;
+        failures += 1;
+    }
+}
+
+fn finished(row: Option<factum_core::InboxRow>, parked: bool) -> Outcome {
+    row.map_or(Outcome::Reclaim, |row| Outcome::Finished(Box::new(row), parked))
+}
+
+fn error_outcome(owner: &Owner, error: WorkError) -> Outcome {
+    match error {
+        WorkError::Commit(error) => refused(owner, error),
+        WorkError::Broken(error) if error.is_transient() => Outcome::Nothing,
+        other => Outcome::Stop(other.to_string()),
+    }
+}
+
+/// What a refused commit means.
+fn refused(owner: &Owner, error: CommitError) -> Outcome {
+    match error {
+        CommitError::LaneParked => Outcome::Lane { parked: true },
+        CommitError::LaneFree => Outcome::Lane { parked: false },
+        CommitError::NoRoom { .. } => {
+            owner.consuming.trouble(&factum_core::Error::transient(error.to_string()));
+            Outcome::NoRoom
+        }
+        // The row was redriven, edited or discarded meanwhile: it is looked up again.
+        CommitError::RevisionChanged { .. } => Outcome::Retried { parked: true },
+        CommitError::Failed(error) if error.is_fatal() => Outcome::Stop(format!("{error:#}")),
+        CommitError::Failed(error) if error.is_poison() => {
+            Outcome::Stop(format!("a commit was refused as bad: {error:#}"))
+        }
+        error => {
+            tracing::debug!("inbox `{}` is claimed again: {error}", owner.inbox());
+            Outcome::Reclaim
+        }
+    }
+}
+
+fn crashed(times: u32) -> Failure {
+    let message = format!("the process died {times} times while it handled this message");
+    Failure::new(FailureClass::Crash, message).into_dead_letter()
+}
+
+fn note(handler: Option<HandlerName>, failure: &Failure, at: Timestamp) -> FailureNote {
+    FailureNote {
+        class: failure.class(),
+        message: failure.message().to_string(),
+        cause: Failure::cause(failure.class(), failure.message()),
+        handler,
+        at,
+    }
+}
+
+fn skipped(owner: &Owner, offset: u64, reason: &str) -> AuditEntry {
+    AuditEntry {
+        at: owner.consuming.core.env.now(),
+        actor: owner.consuming.group.name.to_string(),
+        action: "skip".into(),
+        subject: format!("{}:{offset}", owner.inbox()),
+        reason: reason.into(),
+    }
+}
+
+fn stop_text(handler: &Option<HandlerName>, failure: &Failure) -> String {
+    let handler = handler.as_ref().map_or("a handler", HandlerName::as_str);
+    format!("{handler} asked to stop: {failure}")
+}
+
+fn log_failure(
+    owner: &Owner,
+    offset: u64,
+    tries: u32,
+    handler: &Option<HandlerName>,
+    failure: &Failure,
+    dead: bool,
+) {
+    let (inbox, class) = (owner.inbox(), failure.class());
+    owner.consuming.core.metrics.failure(&inbox.group, class, dead);
+    let handler = handler.as_ref().map_or("reading", HandlerName::as_str);
+    if dead {
+        tracing::error!(
+            group.name = %inbox.group, message.offset = offset, attempt = tries, failure.class = %class,
+            "message {inbox}:{offset} is a dead letter after {tries} tries: {handler}: {failure}"
+        );
+    } else {
+        tracing::warn!(
+            group.name = %inbox.group, message.offset = offset, attempt = tries, failure.class = %class,
+            "message {inbox}:{offset} will be tried again: {handler}: {failure}"
+        );
+    }
+}
+
+/// What an error of a decision means for the message that asked for it.
+trait IntoFailed {
+    fn into_failed(self) -> Failed;
+}
+
+impl IntoFailed for factum_core::Error {
+    fn into_failed(self) -> Failed {
+        let failure = if self.is_fatal() { Failure::stop(format!("{self:#}")) } else { Failure::from(self) };
+        Failed { failure, handler: None }
+    }
+}

@@ -1,0 +1,423 @@
+//! The owner of one inbox: runs what may run, one thing at a time in each lane.
+//!
+//! Its picture of the partition is shared with the handlers that run, so that each commit knows all that was seen up
+//! to its moment. It ends when it is told to, when it is fenced, and whenever an outcome is unknown.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use factum_core::{
+    AHEAD_MAX, Class, Commit, CommitError, InboxId, InboxRow, Input, Job, Lane, Link, Message, Parked,
+    ParkedFilter, ParkedState, Partition, Polled, Signal, Timestamp, VoidInput, wire,
+};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Consuming, handle};
+use crate::relay::backoff;
+
+/// How long an owner sleeps at most before it looks for due retries again: a lost wake-up costs this much.
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// How many due retries are looked up at a time.
+const RETRIES_MAX: usize = 100;
+
+/// How an owner ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// As it was told to.
+    Drained,
+    /// It was fenced, or an outcome is unknown: if the partition is still assigned, it is claimed again.
+    Reclaim,
+    /// A handler asked for a person, or the store can't go on.
+    Stopped(String),
+}
+
+/// The owner of one inbox.
+pub(crate) struct Owner {
+    pub(crate) consuming: Arc<Consuming>,
+    inbox: InboxId,
+    fence: factum_core::Fence,
+    state: Mutex<State>,
+    /// There are new messages.
+    work: Notify,
+    /// Finish what has begun, and end.
+    drain: CancellationToken,
+    /// End as it stands.
+    dropped: CancellationToken,
+    /// Has ended.
+    gone: CancellationToken,
+}
+
+struct State {
+    partition: Partition,
+    buffer: VecDeque<Message>,
+}
+
+/// What a task of the owner reports.
+pub(crate) struct Report {
+    pub(crate) lane: Lane,
+    pub(crate) message: Option<Message>,
+    pub(crate) outcome: Outcome,
+}
+
+/// How the handling of a message ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Its commit left this row; the lane is parked now, or isn't.
+    Finished(Box<InboxRow>, bool),
+    /// A retry's commit went through; the lane is parked still, or isn't any more.
+    Retried { parked: bool },
+    /// The lane is parked, or isn't: nothing was done, look again.
+    Lane { parked: bool },
+    /// There is no room to park it: nothing was done, try again a little later.
+    NoRoom,
+    /// Nothing was done, and the message may be looked at again.
+    Nothing,
+    /// Fenced, or nobody knows: end and claim again.
+    Reclaim,
+    /// A person has to look.
+    Stop(String),
+}
+
+impl Owner {
+    pub(crate) fn new(
+        consuming: Arc<Consuming>,
+        inbox: InboxId,
+        row: InboxRow,
+        parked: Vec<Lane>,
+        end: u64,
+    ) -> Self {
+        let fence = row.fence;
+        let partition = Partition::new(row, parked, end, consuming.core.env.now());
+        Self {
+            consuming,
+            inbox,
+            fence,
+            state: Mutex::new(State { partition, buffer: VecDeque::new() }),
+            work: Notify::new(),
+            drain: CancellationToken::new(),
+            dropped: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn inbox(&self) -> &InboxId {
+        &self.inbox
+    }
+
+    pub(crate) fn fence(&self) -> factum_core::Fence {
+        self.fence
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was seen so far, for a commit.
+    pub(crate) fn advance(&self) -> factum_core::Advance {
+        self.state().partition.advance()
+    }
+
+    /// Hands over a message from the broker.
+    pub(crate) fn deliver(&self, message: Message) {
+        self.state().buffer.push_back(message);
+        self.work.notify_one();
+    }
+
+    /// Whether it has more than it can look at.
+    pub(crate) fn is_full(&self) -> bool {
+        let ahead = usize::try_from(AHEAD_MAX).unwrap_or(usize::MAX);
+        self.state().buffer.len() >= ahead
+    }
+
+    /// Whether it can take more again.
+    pub(crate) fn has_room(&self) -> bool {
+        let ahead = usize::try_from(AHEAD_MAX).unwrap_or(usize::MAX);
+        self.state().buffer.len() <= ahead / 2
+    }
+
+    /// Up to where everything is finished or parked.
+    pub(crate) fn low(&self) -> u64 {
+        self.state().partition.row().low
+    }
+
+    /// Asks it to finish what has begun, release the inbox and end.
+    pub(crate) fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn drained(&self) {
+        self.gone.cancelled().await;
+    }
+
+    /// Ends it as it stands.
+    pub(crate) fn drop_all(&self) {
+        self.dropped.cancel();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.drain.is_cancelled() || self.dropped.is_cancelled()
+    }
+
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.drain
+    }
+
+    /// Runs until it ends.
+    pub(crate) async fn run(self: Arc<Self>) -> Ended {
+        let ended = tokio::select! {
+            biased;
+            () = self.dropped.cancelled() => Ended::Drained,
+            ended = self.clone().own() => ended,
+        };
+        self.gone.cancel();
+        self.consuming.turn.notify_one();
+        ended
+    }
+
+    async fn own(self: Arc<Self>) -> Ended {
+        let core = &self.consuming.core;
+        let mut jobs: JoinSet<Report> = JoinSet::new();
+        let mut retry_at = Some(core.env.now());
+        let mut parking = 0;
+        let mut failures = 0;
+        loop {
+            if self.drain.is_cancelled() && jobs.is_empty() {
+                return self.release().await;
+            }
+            if !self.drain.is_cancelled() {
+                self.take();
+                self.start(&mut jobs);
+                match self.start_retries(&mut jobs, &mut retry_at).await {
+                    Ok(()) => failures = 0,
+                    Err(error) if error.is_fatal() => return Ended::Stopped(format!("{error:#}")),
+                    Err(error) => {
+                        self.consuming.trouble(&error);
+                        retry_at = Some(core.env.now() + backoff(&core.env, failures));
+                        failures += 1;
+                    }
+                }
+                if self.owes_void()
+                    && let Some(ended) = self.commit_void().await
+                {
+                    return ended;
+                }
+            }
+            let wait = retry_at.map_or(LOOK_MAX, |at| at.since(core.env.now()).min(LOOK_MAX));
+            let wait = if jobs.len() >= self.consuming.group.concurrency { LOOK_MAX } else { wait };
+            tokio::select! {
+                biased;
+                Some(report) = jobs.join_next() => {
+                    let report = match report {
+                        Ok(report) => report,
+                        Err(error) => return Ended::Stopped(format!("a handler's task ended by itself: {error}")),
+                    };
+                    if let Some(ended) = self.report(report, &mut retry_at) {
+                        return ended;
+                    }
+                }
+                () = self.drain.cancelled(), if !self.drain.is_cancelled() => {}
+                () = self.work.notified() => {}
+                changed = timeout(wait.max(Duration::from_millis(1)), core.store.wait(Signal::Parking, parking)) => {
+                    if let Ok(Ok(value)) = changed {
+                        parking = value;
+                    }
+                    retry_at = self.next_retry().await;
+                }
+            }
+        }
+    }
+
+    /// Takes messages from the buffer as long as the window has room.
+    fn take(&self) {
+        let Consuming { core, group, .. } = &*self.consuming;
+        let mut state = self.state();
+        let State { partition, buffer } = &mut *state;
+        while partition.has_room()
+            && let Some(message) = buffer.pop_front()
+        {
+            // After a claim the broker may still deliver what was on the way before the seek.
+            if message.offset < partition.poll() {
+                continue;
+            }
+            let link = Link::from_headers(|name| message.headers.get(name)).ok().flatten();
+            // What can't be read is handled too: it becomes a dead letter.
+            let handled = wire::read(&message)
+                .map_or(true, |incoming| group.handles(&message.topic, &incoming.event_type.name));
+            match partition.polled(message, link, handled) {
+                Polled::Void(Class::Premature) => core.metrics.premature(&group.name),
+                Polled::Void(Class::Deliver) => core.metrics.unknown(&group.name),
+                Polled::Void(Class::Duplicate) => {
+                    core.metrics.message(&group.name, "duplicate", Duration::ZERO);
+                }
+                Polled::Queued | Polled::Done => {}
+            }
+        }
+        let room = buffer.len() <= usize::try_from(AHEAD_MAX / 2).unwrap_or(usize::MAX);
+        drop(state);
+        if room {
+            self.consuming.turn.notify_one();
+        }
+    }
+
+    fn start(self: &Arc<Self>, jobs: &mut JoinSet<Report>) {
+        while jobs.len() < self.consuming.group.concurrency {
+            let Some(job) = self.state().partition.start() else { break };
+            let owner = self.clone();
+            jobs.spawn(async move {
+                let Job { message, .. } = &job;
+                let (lane, copy) = (message.lane(), message.clone());
+                let outcome = handle::live(&owner, job).await;
+                Report { lane, message: Some(copy), outcome }
+            });
+        }
+    }
+
+    async fn start_retries(
+        self: &Arc<Self>,
+        jobs: &mut JoinSet<Report>,
+        retry_at: &mut Option<Timestamp>,
+    ) -> Result<(), factum_core::Error> {
+        let core = &self.consuming.core;
+        let now = core.env.now();
+        if retry_at.is_none_or(|at| at > now) || jobs.len() >= self.consuming.group.concurrency {
+            return Ok(());
+        }
+        let filter = ParkedFilter {
+            inbox: Some(self.inbox.clone()),
+            state: Some(ParkedState::Retrying),
+            due: Some(now),
+            ..ParkedFilter::default()
+        };
+        let due: Vec<Parked> = core.store.parked(&filter, RETRIES_MAX).await?;
+        {
+            let partition = &mut self.state().partition;
+            let suspect = |row: &Parked| row.due <= partition.suspects_due_by();
+            if due.len() < RETRIES_MAX && !due.iter().any(suspect) {
+                partition.no_suspects();
+            }
+        }
+        // Those whose lane is busy are looked up again when it isn't any more: its report says so.
+        *retry_at = if due.len() == RETRIES_MAX { Some(now) } else { None };
+        for parked in due {
+            if jobs.len() >= self.consuming.group.concurrency {
+                break;
+            }
+            let lane = parked.lane.clone();
+            let mark = {
+                let mut state = self.state();
+                let mark = state.partition.retry_mark(&parked.id, parked.due);
+                state.partition.set_parked(&lane, true);
+                if !state.partition.start_retry(&lane) {
+                    continue;
+                }
+                mark
+            };
+            let owner = self.clone();
+            jobs.spawn(async move {
+                let outcome = handle::retry(&owner, parked, mark).await;
+                Report { lane, message: None, outcome }
+            });
+        }
+        if retry_at.is_none() {
+            *retry_at = self.next_retry().await.filter(|at| *at > now);
+        }
+        Ok(())
+    }
+
+    async fn next_retry(&self) -> Option<Timestamp> {
+        match self.consuming.core.store.next_retry(&self.inbox).await {
+            Ok(at) => at,
+            // Looked up again a little later.
+            Err(_) => Some(self.consuming.core.env.now() + LOOK_MAX),
+        }
+    }
+
+    fn report(&self, report: Report, retry_at: &mut Option<Timestamp>) -> Option<Ended> {
+        let Report { lane, message, outcome } = report;
+        let mut state = self.state();
+        let partition = &mut state.partition;
+        match outcome {
+            Outcome::Finished(row, parked) => {
+                if let Some(message) = &message {
+                    if parked {
+                        partition.set_parked(&lane, true);
+                    }
+                    partition.finished(message, *row);
+                }
+            }
+            Outcome::Retried { parked } | Outcome::Lane { parked } => {
+                partition.set_parked(&lane, parked);
+                partition.idle(&lane);
+            }
+            Outcome::NoRoom | Outcome::Nothing => partition.idle(&lane),
+            Outcome::Reclaim => return Some(Ended::Reclaim),
+            Outcome::Stop(reason) => return Some(Ended::Stopped(reason)),
+        }
+        if partition.is_parked(&lane) || message.is_none() {
+            // The lane may have a retry that could not start while it was busy.
+            *retry_at = Some(self.consuming.core.env.now());
+        }
+        drop(state);
+        self.consuming.well();
+        None
+    }
+
+    fn owes_void(&self) -> bool {
+        let partition = &self.state().partition;
+        let half = partition.poll() - partition.row().low >= AHEAD_MAX / 2;
+        partition.owes_void() && (partition.running() == 0 || half)
+    }
+
+    async fn commit_void(&self) -> Option<Ended> {
+        let core = &self.consuming.core;
+        let mut commit = Commit::new(core.env.commit_id(), core.env.now());
+        commit.input = self.void(None, false);
+        match core.store.commit(commit).await {
+            Ok(committed) => {
+                if let Some(row) = committed.inbox {
+                    self.state().partition.written(row);
+                }
+                None
+            }
+            Err(CommitError::Failed(error)) if error.is_transient() => {
+                self.consuming.trouble(&error);
+                tokio::time::sleep(backoff(&core.env, 0)).await;
+                None
+            }
+            Err(CommitError::Failed(error)) if error.is_fatal() => Some(Ended::Stopped(format!("{error:#}"))),
+            Err(_) => Some(Ended::Reclaim),
+        }
+    }
+
+    pub(crate) fn void(&self, trying: Option<factum_core::Trying>, release: bool) -> Input {
+        Input::Void(VoidInput {
+            inbox: self.inbox.clone(),
+            fence: self.fence,
+            advance: self.advance(),
+            trying: trying.map(Some),
+            release,
+        })
+    }
+
+    async fn release(&self) -> Ended {
+        let core = &self.consuming.core;
+        let mut commit = Commit::new(core.env.commit_id(), core.env.now());
+        commit.input = self.void(None, true);
+        if let Err(error) = core.store.commit(commit).await {
+            tracing::debug!("inbox `{}` was not released: {error}", self.inbox);
+        }
+        Ended::Drained
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.gone.cancel();
+    }
+}

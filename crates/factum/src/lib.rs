@@ -1,0 +1,36 @@
+//! Factum: event-driven applications that are correct by construction.
+//!
+//! A handler's whole effect is one atomic commit. Command handlers, reactors and projections are functions from
+//! values to values; the runtime commits what they say, all of it at once, together with the proof that the input
+//! was handled. So nothing is stored but not published, nothing is done twice, nothing is skipped.
+
+pub use factum_core::*;
+#[doc(inline)]
+pub use factum_macros::Event;
+
+mod env;
+pub use env::system_env;
+mod service;
+pub use service::{GroupSpec, Service};
+mod app;
+pub use app::{App, Running, RunningService};
+mod bus;
+pub use bus::{CommandError, CommandOptions, Commands, Executed, Idempotency};
+mod work;
+mod relay;
+mod consumer;
+mod dead_letter;
+mod projector;
+mod queries;
+pub use queries::{Found, Fresh, Queries, QueryError, Stale};
+mod timers;
+pub use timers::TimerHandler;
+mod health;
+pub use health::{Health, Status};
+pub mod metrics;
+mod operate;
+pub use operate::{
+    By, DeadLetters, Operations, OperatorError, ProjectionStatus, Rebuilding, Redriven,
+};
+mod history;
+mod recorded;

@@ -1,0 +1,217 @@
+//! The relay: publishes a store's log to the topics, in order, resumably, and never leaves anything out.
+//!
+//! The rules of a run are [`RelayRun`]'s. This is its shell: it reads the log, sends, hears what became of it, and
+//! writes the checkpoint behind. Any failure, known or suspected, ends the run; the next one publishes again from
+//! the checkpoint, which consumers tell apart.
+
+use std::{sync::Arc, time::Duration};
+
+use factum_core::{
+    Broker, Commit, CommitError, Env, Error, Input, LogFilter, Offer, Position, RelayClaim,
+    RelayInput, RelayRun, Signal, TopicPartition, chain::Link, may_publish,
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Health, Status, dead_letter, work::Core};
+
+/// How many records are read and sent at a time.
+const BATCH_RECORDS_MAX: usize = 500;
+
+/// How many records may be on the way: at 1 KB each, 8 MB.
+const IN_FLIGHT_MAX: usize = 8_000;
+
+/// How long the relay sleeps at most before it looks at the log again: a lost wake-up costs this much.
+const POLL_MAX: Duration = Duration::from_secs(1);
+
+/// How many messages at the end of each partition are looked at for what the topics know of this store.
+const TAIL_MESSAGES: u64 = 100;
+
+/// The first and the longest pause after a failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// A random part of `base`, doubled with each of `failures`, so that many who failed together don't try together.
+pub(crate) fn backoff(env: &Env, failures: u32) -> Duration {
+    let (base, cap) = BACKOFF;
+    let wait = base.saturating_mul(2_u32.saturating_pow(failures.min(10))).min(cap);
+    wait.mul_f64(0.5 + env.fraction() / 2.0)
+}
+
+/// Sleeps, unless it is time to stop.
+pub(crate) async fn pause(stop: &CancellationToken, wait: Duration) {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(wait) => {}
+    }
+}
+
+/// Runs until `stop`, or until something fatal.
+pub(crate) async fn run(
+    core: Arc<Core>,
+    broker: Arc<dyn Broker>,
+    health: Health,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let part = format!("{}/relay", core.service);
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        let error = match own(&core, &*broker, &health, &part, &stop).await {
+            Ok(()) => break,
+            Err(error) if error.is_fatal() => return Err(error),
+            Err(error) => error,
+        };
+        health.set(&part, Status::Degraded(format!("{error:#}")), core.env.now());
+        pause(&stop, backoff(&core.env, failures)).await;
+        failures += 1;
+    }
+    Ok(())
+}
+
+/// Claims the relay and publishes until `stop` or an error.
+async fn own(
+    core: &Core,
+    broker: &dyn Broker,
+    health: &Health,
+    part: &str,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    refuse_a_lost_time_line(core, broker).await?;
+    let mut claim = core.store.claim_relay().await?;
+    tracing::debug!(fence = %claim.fence, checkpoint = %claim.checkpoint, "relay of `{}` claimed", core.service);
+    let mut failures = 0;
+    loop {
+        let mut run = RelayRun::new(core.store.identity().id, &claim);
+        let result = publish(core, broker, &mut run, &claim, stop, || {
+            health.set(part, Status::Running, core.env.now());
+        })
+        .await;
+        let error = match result {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_fatal() || error.is_fenced() => return Err(error),
+            Err(error) => error,
+        };
+        let went_on = run.base() > claim.checkpoint;
+        failures = if went_on { 0 } else { failures + 1 };
+        health.set(part, Status::Degraded(format!("{error:#}")), core.env.now());
+        claim = run.rewound(&claim);
+        pause(stop, backoff(&core.env, failures)).await;
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+    }
+}
+
+/// Topics that know more of this store than its log holds mean a restore without a new epoch.
+async fn refuse_a_lost_time_line(core: &Core, broker: &dyn Broker) -> Result<(), Error> {
+    let identity = core.store.identity();
+    let head = core.store.head().await?;
+    for (topic, partitions) in &core.topics {
+        for partition in 0..*partitions {
+            let partition = TopicPartition::new(topic.clone(), partition);
+            let marks = broker.watermarks(&partition).await?;
+            let from = marks.end.saturating_sub(TAIL_MESSAGES).max(marks.first);
+            let tail = broker.read(&partition, from, usize::try_from(TAIL_MESSAGES).unwrap_or(usize::MAX)).await?;
+            let known = tail.iter().filter_map(|message| {
+                let link = Link::from_headers(|name| message.headers.get(name)).ok().flatten()?;
+                (link.source == identity.id).then_some(link.at)
+            });
+            if let Some(seen) = known.max() {
+                may_publish(identity.epoch, head, seen)
+                    .map_err(|why| Error::fatal(format!("store of service `{}`: {why}", core.service)))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One run: publishes from the claim's checkpoint on until `stop` or the first failure.
+async fn publish(
+    core: &Core,
+    broker: &dyn Broker,
+    run: &mut RelayRun,
+    claim: &RelayClaim,
+    stop: &CancellationToken,
+    well: impl Fn(),
+) -> Result<(), Error> {
+    let mut producer = broker.producer().await?;
+    let format = factum_core::wire::WireFormat::Envelope;
+    let mut published = claim.checkpoint;
+    loop {
+        let page = core.store.read_log(run.cursor(), &LogFilter::default(), BATCH_RECORDS_MAX).await?;
+        core.metrics.head(page.head.position.0);
+        core.metrics.relay_pending(page.head.position.0.saturating_sub(run.base().position.0));
+        let mut batch = Vec::new();
+        let mut held = false;
+        for record in &page.records {
+            match run.offer(record) {
+                Offer::Pass => {}
+                Offer::Hold => {
+                    held = true;
+                    break;
+                }
+                Offer::Send(link) => {
+                    let outgoing = match dead_letter::outgoing(record, link)? {
+                        Some(copy) => copy,
+                        None => factum_core::wire::write(record, link, format, core.service.as_str())?,
+                    };
+                    core.metrics.published(&outgoing.topic);
+                    batch.push((record.at.position.0, outgoing));
+                }
+            }
+        }
+        let idle = batch.is_empty();
+        if !idle {
+            producer.send(batch).await?;
+        }
+        // As long as there is more to send, it is sent: what became of it is heard when the log is at its end, a
+        // partition's first record is awaited, or too much is on the way.
+        if run.in_flight() > 0 && (idle || held || run.in_flight() >= IN_FLIGHT_MAX) {
+            acknowledge(run, producer.reports().await?)?;
+        }
+        if run.base() > published {
+            published = run.base();
+            checkpoint(core, run, claim).await?;
+            well();
+        }
+        if stop.is_cancelled() && run.in_flight() == 0 {
+            return Ok(());
+        }
+        if idle && !held && run.in_flight() == 0 {
+            well();
+            let wait = core.store.wait(Signal::Head, page.head.position.0.max(run.cursor().position.0));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                // A timeout is no error: wake-ups from other processes may be lost.
+                woken = timeout(POLL_MAX, wait) => { woken.unwrap_or(Ok(0))?; }
+            }
+        }
+    }
+}
+
+fn acknowledge(run: &mut RelayRun, reports: Vec<factum_core::Report>) -> Result<(), Error> {
+    for report in reports {
+        let offset = report.result.map_err(|error| error.while_("publishing"))?;
+        run.acknowledge(Position(report.sequence), offset)
+            .map_err(|overtaken| Error::transient("a publication lost its order").caused_by(overtaken))?;
+    }
+    Ok(())
+}
+
+async fn checkpoint(core: &Core, run: &mut RelayRun, claim: &RelayClaim) -> Result<(), Error> {
+    let Some((checkpoint, lasts)) = run.checkpoint() else { return Ok(()) };
+    let mut commit = Commit::new(core.env.commit_id(), core.env.now());
+    commit.input = Input::Relay(RelayInput { fence: claim.fence, checkpoint, lasts });
+    match core.store.commit(commit).await {
+        Ok(_) => {
+            run.saved(checkpoint);
+            Ok(())
+        }
+        Err(CommitError::Fenced { role, stored }) => {
+            Err(Error::fenced(format!("{role} has another owner (fence {stored})")))
+        }
+        Err(CommitError::Failed(error)) => Err(error.while_("writing the relay's checkpoint")),
+        Err(error) => Err(Error::fatal(format!("the relay's checkpoint {checkpoint} was refused: {error}"))),
+    }
+}

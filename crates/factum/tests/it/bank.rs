@@ -1,0 +1,285 @@
+//! A bank for the tests of views: accounts with their balances, faults on demand, and a second service that imports.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use factum::{
+    App, Broker, Commit, Env, Error, Event, Executed, Failure, GroupSpec, Health, Projection,
+    Reaction, Reactor, Recorded, RowSet, Running, RunningService, Service, ServiceName, Status,
+    Store, StoreId, Topic, TopicSpec, View, ViewDefinition,
+};
+use factum_testkit::{MemoryDisk, MemoryStore, MemoryTopicsDisk, TestEnv};
+use serde::{Deserialize, Serialize};
+
+use crate::world::{Account, AccountCommand, AccountEvent, until};
+
+/// The rows of accounts.
+pub const BALANCES: View<Balance> = View::new("balances");
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balance {
+    pub total: u64,
+    pub deposits: u64,
+    /// Which program wrote the row.
+    pub revision: u32,
+}
+
+/// What the projection reads: closing an account is void for it.
+#[derive(Event, Clone, Debug, PartialEq)]
+pub enum Deposits {
+    #[event(name = "Deposited", version = 1)]
+    Deposited { amount: u64 },
+}
+
+/// What goes wrong with events of an amount, as long as it is set.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// It fails, after its rows were written.
+    Fails(Failure),
+    /// It fails this often.
+    FailsTimes(u32),
+    /// It panics.
+    Panics,
+    /// It waits.
+    Waits,
+}
+
+/// Faults by amount, and what was tried.
+#[derive(Clone, Default)]
+pub struct Faults(Arc<Mutex<Shared>>);
+
+#[derive(Default)]
+struct Shared {
+    faults: BTreeMap<u64, Fault>,
+    tried: Vec<u64>,
+}
+
+impl Faults {
+    pub fn set(&self, amount: u64, fault: Fault) {
+        self.0.lock().unwrap().faults.insert(amount, fault);
+    }
+
+    pub fn clear(&self) {
+        self.0.lock().unwrap().faults.clear();
+    }
+
+    /// The amounts that were tried since this was asked last.
+    pub fn tried(&self) -> Vec<u64> {
+        std::mem::take(&mut self.0.lock().unwrap().tried)
+    }
+
+    fn get(&self, amount: u64) -> Option<Fault> {
+        self.0.lock().unwrap().faults.get(&amount).cloned()
+    }
+
+    async fn meet(&self, amount: u64) -> Result<(), Failure> {
+        self.0.lock().unwrap().tried.push(amount);
+        match self.get(amount) {
+            None => Ok(()),
+            Some(Fault::Fails(failure)) => Err(failure),
+            Some(Fault::FailsTimes(times)) => {
+                self.set(amount, Fault::FailsTimes(times.saturating_sub(1)));
+                if times == 0 {
+                    Ok(())
+                } else {
+                    Err(Failure::transient("not now"))
+                }
+            }
+            Some(Fault::Panics) => panic!("amount {amount} is too much"),
+            Some(Fault::Waits) => {
+                until("the fault is cleared", async || {
+                    !matches!(self.get(amount), Some(Fault::Waits))
+                })
+                .await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Keeps the balances, as program number `R` does.
+pub struct Balances<const R: u32>(pub Faults);
+
+impl<const R: u32> Projection for Balances<R> {
+    const NAME: &'static str = "balances";
+    const REVISION: u32 = R;
+    type Event = Deposits;
+
+    fn views(&self) -> Vec<ViewDefinition> {
+        vec![BALANCES.kept_by::<Self>().integer("total").index(["total"])]
+    }
+
+    async fn project(
+        &self,
+        event: &Recorded<Deposits>,
+        rows: &mut RowSet<'_>,
+    ) -> Result<(), Failure> {
+        let Deposits::Deposited { amount } = event.data;
+        let account = event.aggregate_id.as_deref().unwrap_or_default();
+        let row = rows.get(BALANCES, account).await?;
+        let mut row = row.unwrap_or(Balance {
+            total: 0,
+            deposits: 0,
+            revision: R,
+        });
+        row.total += amount;
+        row.deposits += 1;
+        rows.put(BALANCES, account, &row)?;
+        self.0.meet(amount).await
+    }
+}
+
+/// Records deposits in the log of the service that it runs in.
+pub struct ImportDeposits(pub Faults);
+
+impl Reactor for ImportDeposits {
+    const NAME: &'static str = "import-deposits";
+    type Event = AccountEvent;
+
+    async fn react(
+        &self,
+        event: &Recorded<AccountEvent>,
+        cx: &mut Reaction,
+    ) -> Result<(), Failure> {
+        if let AccountEvent::Deposited { amount } = event.data {
+            self.0.meet(amount).await?;
+            let account = event.aggregate_id.as_deref().unwrap_or_default();
+            cx.import(
+                "account",
+                account,
+                &Deposits::Deposited { amount },
+                event.timestamp,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// What outlives its processes.
+pub struct Bank {
+    pub env: TestEnv,
+    pub accounts: MemoryDisk,
+    pub statements: MemoryDisk,
+    pub topics: MemoryTopicsDisk,
+    /// Of the accounts' projection.
+    pub faults: Faults,
+    /// Of the import.
+    pub import_faults: Faults,
+}
+
+impl Bank {
+    pub fn new(seed: u64) -> Self {
+        let env = TestEnv::seeded(seed);
+        let disk = |name| {
+            MemoryDisk::new(
+                StoreId(env.env().uuid()),
+                ServiceName::of(name),
+                env.env().now(),
+            )
+        };
+        let (accounts, statements) = (disk("accounts"), disk("statements"));
+        let (faults, import_faults) = (Faults::default(), Faults::default());
+        Self {
+            accounts,
+            statements,
+            topics: MemoryTopicsDisk::new(),
+            env,
+            faults,
+            import_faults,
+        }
+    }
+
+    /// Program number `R`, with the accounts and their balances.
+    pub async fn start<const R: u32>(&self) -> Running {
+        let (env, broker) = self.outside();
+        let service = Service::new("accounts")
+            .aggregate::<Account>()
+            .topic(TopicSpec::new(Topic::of("accounts"), 2))
+            .projection(Balances::<R>(self.faults.clone()));
+        self.run(App::new(env, broker).service(service, self.store()))
+            .await
+    }
+
+    /// Accounts without views, and statements that import what happens to them.
+    pub async fn start_with_statements(&self) -> Running {
+        let (env, broker) = self.outside();
+        let topic = || TopicSpec::new(Topic::of("accounts"), 2);
+        let accounts = Service::new("accounts")
+            .aggregate::<Account>()
+            .topic(topic());
+        let import = ImportDeposits(self.import_faults.clone());
+        let statements = Service::new("statements")
+            .topic(topic())
+            .group(GroupSpec::new("statements").on("accounts", import))
+            .projection(Balances::<1>(self.faults.clone()));
+        let store = Arc::new(MemoryStore::open(self.statements.clone()));
+        self.run(
+            App::new(env, broker)
+                .service(accounts, self.store())
+                .service(statements, store),
+        )
+        .await
+    }
+
+    fn outside(&self) -> (Env, Arc<dyn Broker>) {
+        let env = self.env.env();
+        (env.clone(), Arc::new(self.topics.open(env)))
+    }
+
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::new(MemoryStore::open(self.accounts.clone()))
+    }
+
+    async fn run(&self, app: App) -> Running {
+        app.start().await.unwrap()
+    }
+}
+
+/// The service of the accounts.
+pub fn accounts(running: &Running) -> &RunningService {
+    running.service("accounts").unwrap()
+}
+
+pub async fn deposit(running: &Running, account: &str, amount: u64) -> Executed {
+    let commands = accounts(running).commands();
+    commands
+        .execute::<Account>(&account.to_string(), AccountCommand::Deposit(amount))
+        .await
+        .unwrap()
+}
+
+pub async fn close(running: &Running, account: &str) -> Executed {
+    let commands = accounts(running).commands();
+    commands
+        .execute::<Account>(&account.to_string(), AccountCommand::Close)
+        .await
+        .unwrap()
+}
+
+/// The generations of the accounts' projection that are stored.
+pub async fn generations(running: &Running) -> Vec<u32> {
+    let states = accounts(running).store().projections().await.unwrap();
+    states.into_iter().map(|state| state.generation).collect()
+}
+
+/// How a part does.
+pub fn status(health: &Health, part: &str) -> Option<Status> {
+    health.parts().remove(part).map(|(status, _)| status)
+}
+
+/// Commits something by hand.
+pub async fn commit(
+    store: &dyn Store,
+    env: &Env,
+    change: impl FnOnce(&mut Commit),
+) -> Result<(), Error> {
+    let mut commit = Commit::new(env.commit_id(), env.now());
+    change(&mut commit);
+    store
+        .commit(commit)
+        .await
+        .map(|_| ())
+        .map_err(|error| Error::fatal(error.to_string()))
+}

@@ -1,0 +1,121 @@
+//! From one service's commands to another's effects: order, failures, parking, redrive, restarts.
+
+use std::sync::atomic::Ordering;
+
+use factum::{
+    Commit, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState, Running, TopicPartition,
+};
+
+use crate::world::{Account, AccountCommand, World, amounts, follow_time, until};
+
+async fn deposit(running: &Running, account: &str, amount: u64) {
+    let commands = running.service("accounts").unwrap().commands();
+    commands.execute::<Account>(&account.to_string(), AccountCommand::Deposit(amount)).await.unwrap();
+}
+
+async fn parked(running: &Running) -> Vec<Parked> {
+    let store = running.service("receipts").unwrap().store();
+    store.parked(&ParkedFilter::default(), 100).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_each_key_arrive_once_and_in_order() {
+    let world = World::new(1);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    for amount in 1..=10 {
+        for account in ["a", "b", "c", "d"] {
+            deposit(&running, account, amount).await;
+        }
+    }
+    for account in ["a", "b", "c", "d"] {
+        until("all receipts", async || amounts(&running, account).await.len() == 10).await;
+        assert_eq!(amounts(&running, account).await, (1..=10).collect::<Vec<_>>());
+    }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_message_is_retried_and_its_key_waits_in_order_while_others_flow() {
+    let world = World::new(2);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    for amount in [1, 13, 2, 3] {
+        deposit(&running, "a", amount).await;
+    }
+    deposit(&running, "b", 7).await;
+    until("b's receipt", async || amounts(&running, "b").await == [7]).await;
+    until("a's receipts", async || amounts(&running, "a").await == [1, 13, 2, 3]).await;
+    until("nothing parked", async || parked(&running).await.is_empty()).await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poison_message_is_a_dead_letter_that_its_key_waits_behind_until_it_is_redriven() {
+    let world = World::new(3);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    for amount in [1, 66, 2] {
+        deposit(&running, "a", amount).await;
+    }
+    until("two parked", async || parked(&running).await.len() == 2).await;
+    let rows = parked(&running).await;
+    assert_eq!(rows.iter().map(|row| row.state).collect::<Vec<_>>(), [ParkedState::Dead, ParkedState::Waiting]);
+    assert_eq!(amounts(&running, "a").await, [1]);
+
+    // The copy is on its topic.
+    let inbox = &rows[0].id.inbox;
+    let copies = TopicPartition::new(factum::Topic::of("accounts.dlq"), inbox.partition);
+    until("the copy", async || running.broker().watermarks(&copies).await.unwrap().end == 1).await;
+    let copy = &running.broker().read(&copies, 0, 1).await.unwrap()[0];
+    assert_eq!(copy.headers.text("factum-dlq-id"), Some(rows[0].id.to_string().as_str()));
+
+    world.mended.store(1, Ordering::SeqCst);
+    let store = running.service("receipts").unwrap().store();
+    let env = world.env.env();
+    let mut commit = Commit::new(env.commit_id(), env.now());
+    let (id, revision) = (rows[0].id.clone(), rows[0].revision);
+    commit.input = Input::Operator(OperatorInput { id, revision, action: OperatorAction::Redrive });
+    store.commit(commit).await.unwrap();
+    until("a's receipts", async || amounts(&running, "a").await == [1, 66, 2]).await;
+    assert!(parked(&running).await.is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_handler_takes_nobody_down() {
+    let world = World::new(4);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    deposit(&running, "a", 99).await;
+    deposit(&running, "b", 1).await;
+    until("b's receipt", async || amounts(&running, "b").await == [1]).await;
+    until("a dead letter", async || {
+        parked(&running).await.first().is_some_and(|row| row.state == ParkedState::Dead)
+    })
+    .await;
+    let failure = parked(&running).await[0].failure.clone().unwrap();
+    assert_eq!(failure.message, "handler `write-receipt` panicked: the printer burns");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_finished_when_it_ended_is_finished_by_the_next_start() {
+    let world = World::new(5);
+    let _time = follow_time(&world.env);
+    for round in 0..5 {
+        let running = world.start().await;
+        for amount in 1..=5 {
+            deposit(&running, "a", round * 10 + amount).await;
+        }
+        if round % 2 == 0 {
+            running.stop().await;
+        }
+        // Dropped: it ends as a crash would.
+    }
+    let running = world.start().await;
+    let expected: Vec<_> = (0..5).flat_map(|round| (1..=5).map(move |amount| round * 10 + amount)).collect();
+    until("all receipts", async || amounts(&running, "a").await.len() >= 25).await;
+    assert_eq!(amounts(&running, "a").await, expected);
+    running.stop().await;
+}

@@ -1,0 +1,533 @@
+//! Projections: rows follow the log, are built anew beside the old ones, and stop rather than skip.
+
+use factum::{
+    Append, By, Category, Codec, Destination, Draft, Epoch, ExpectedVersion, Failure, Metadata,
+    RecordKind, Running, Status, StreamId, Topic, TypeName,
+};
+
+use crate::{
+    bank::{BALANCES, Balance, Bank, Fault, accounts, close, commit, deposit, generations, status},
+    world::{follow_time, until},
+};
+
+const PART: &str = "accounts/projection/balances";
+
+fn by() -> By {
+    By::new("local", "a test")
+}
+
+/// The row of an account as readers see it at this moment.
+async fn row(running: &Running, account: &str) -> Option<Balance> {
+    accounts(running)
+        .queries()
+        .get(BALANCES, account, None)
+        .await
+        .unwrap()
+        .value
+}
+
+fn balance(total: u64, deposits: u64, revision: u32) -> Option<Balance> {
+    Some(Balance {
+        total,
+        deposits,
+        revision,
+    })
+}
+
+async fn until_status(running: &Running, is_it: impl Fn(&Status) -> bool) -> Status {
+    let health = accounts(running).health();
+    until("the status", async || {
+        status(health, PART).is_some_and(|status| is_it(&status))
+    })
+    .await;
+    status(health, PART).unwrap()
+}
+
+fn is_failed(status: &Status) -> bool {
+    matches!(status, Status::Failed(_))
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_follow_the_log_and_go_on_after_a_crash() {
+    let bank = Bank::new(1);
+    let running = bank.start::<1>().await;
+    for amount in 1..=10 {
+        deposit(&running, "a", amount).await;
+    }
+    let token = deposit(&running, "b", 5).await.token;
+    let fresh = accounts(&running)
+        .queries()
+        .get(BALANCES, "b", Some(&token))
+        .await
+        .unwrap();
+    assert_eq!(fresh.value, balance(5, 1, 1));
+    assert_eq!(row(&running, "a").await, balance(55, 10, 1));
+    drop(running);
+
+    bank.faults.tried();
+    let running = bank.start::<1>().await;
+    let token = deposit(&running, "a", 45).await.token;
+    let fresh = accounts(&running)
+        .queries()
+        .get(BALANCES, "a", Some(&token))
+        .await
+        .unwrap();
+    assert_eq!(fresh.value, balance(100, 11, 1));
+    assert_eq!(
+        bank.faults.tried(),
+        [45],
+        "what was taken before the crash is not taken again"
+    );
+    assert_eq!(generations(&running).await, [1]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_checkpoint_follows_over_events_that_are_void_for_the_projection() {
+    let bank = Bank::new(2);
+    let running = bank.start::<1>().await;
+    deposit(&running, "a", 1).await;
+    let token = close(&running, "a").await.token;
+    accounts(&running)
+        .queries()
+        .get(BALANCES, "a", Some(&token))
+        .await
+        .unwrap();
+    let store = accounts(&running).store().clone();
+    until("the stored checkpoint", async || {
+        store.projections().await.unwrap()[0].checkpoint.position == token.position()
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_a_new_program_are_built_while_the_old_ones_are_served() {
+    let bank = Bank::new(3);
+    let running = bank.start::<1>().await;
+    deposit(&running, "a", 1).await;
+    let token = deposit(&running, "a", 2).await.token;
+    accounts(&running)
+        .queries()
+        .get(BALANCES, "a", Some(&token))
+        .await
+        .unwrap();
+    running.stop().await;
+    drop(running);
+
+    bank.faults.set(1, Fault::Waits);
+    let running = bank.start::<2>().await;
+    until("two generations", async || {
+        generations(&running).await == [1, 2]
+    })
+    .await;
+    assert_eq!(row(&running, "a").await, balance(3, 2, 1));
+    let token = deposit(&running, "a", 4).await.token;
+    let queries = accounts(&running).queries();
+    let error = queries.get(BALANCES, "a", Some(&token)).await.unwrap_err();
+    assert!(
+        matches!(error, factum::QueryError::Stale(factum::Stale::Rebuilding)),
+        "{error}"
+    );
+    bank.faults.clear();
+    let fresh = queries.get(BALANCES, "a", Some(&token)).await.unwrap();
+    assert_eq!(fresh.value, balance(7, 3, 2));
+    until("one generation", async || {
+        generations(&running).await == [2]
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_goes_on_where_a_crash_left_it() {
+    let bank = Bank::new(4);
+    let running = bank.start::<1>().await;
+    for amount in 0..2_500 {
+        deposit(&running, &format!("account-{}", amount % 10), amount).await;
+    }
+    running.stop().await;
+    drop(running);
+
+    bank.faults.set(1_700, Fault::Waits);
+    let running = bank.start::<2>().await;
+    let checkpoint = async |running: &Running| {
+        let states = accounts(running).store().projections().await.unwrap();
+        states
+            .iter()
+            .find(|state| state.generation == 2)
+            .map_or(0, |state| state.checkpoint.position.0)
+    };
+    until("one batch", async || checkpoint(&running).await == 1_000).await;
+    drop(running);
+
+    bank.faults.clear();
+    bank.faults.tried();
+    let running = bank.start::<2>().await;
+    until("the new rows", async || {
+        row(&running, "account-3")
+            .await
+            .is_some_and(|row| row.revision == 2)
+    })
+    .await;
+    assert_eq!(bank.faults.tried().first(), Some(&1_000));
+    let sum = (0..2_500).filter(|amount| amount % 10 == 3).sum();
+    assert_eq!(row(&running, "account-3").await, balance(sum, 250, 2));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operators_rebuild_keeps_the_old_rows_up_to_date_until_the_new_ones_have_caught_up() {
+    let bank = Bank::new(5);
+    let running = bank.start::<1>().await;
+    let queries = accounts(&running).queries();
+    let token = deposit(&running, "a", 1).await.token;
+    queries.get(BALANCES, "a", Some(&token)).await.unwrap();
+
+    // Only the new generation takes this event now.
+    bank.faults.set(1, Fault::Waits);
+    accounts(&running)
+        .operator()
+        .rebuild("balances", &by())
+        .await
+        .unwrap();
+    until("two generations", async || {
+        generations(&running).await == [1, 2]
+    })
+    .await;
+    let token = deposit(&running, "a", 2).await.token;
+    let fresh = queries.get(BALANCES, "a", Some(&token)).await.unwrap();
+    assert_eq!(fresh.value, balance(3, 2, 1));
+    bank.faults.clear();
+    until("one generation", async || {
+        generations(&running).await == [2]
+    })
+    .await;
+    let token = deposit(&running, "a", 4).await.token;
+    let fresh = queries.get(BALANCES, "a", Some(&token)).await.unwrap();
+    assert_eq!(fresh.value, balance(7, 3, 1));
+
+    let error = accounts(&running)
+        .operator()
+        .rebuild("totals", &by())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "unknown projection `totals` (known: balances)"
+    );
+    let audit = accounts(&running).operator().audit(10).await.unwrap();
+    assert_eq!(
+        (&*audit[0].action, &*audit[0].subject),
+        ("rebuild", "balances")
+    );
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_that_was_asked_for_survives_a_crash() {
+    let bank = Bank::new(6);
+    let running = bank.start::<1>().await;
+    let token = deposit(&running, "a", 1).await.token;
+    accounts(&running)
+        .queries()
+        .get(BALANCES, "a", Some(&token))
+        .await
+        .unwrap();
+    bank.faults.set(1, Fault::Waits);
+    accounts(&running)
+        .operator()
+        .rebuild("balances", &by())
+        .await
+        .unwrap();
+    until("two generations", async || {
+        generations(&running).await == [1, 2]
+    })
+    .await;
+    drop(running);
+    bank.faults.clear();
+    let running = bank.start::<1>().await;
+    until("the new generation", async || {
+        generations(&running).await == [2]
+    })
+    .await;
+    assert_eq!(row(&running, "a").await, balance(1, 1, 1));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_event_is_tried_again_and_counted_once() {
+    let bank = Bank::new(7);
+    bank.faults.set(13, Fault::FailsTimes(2));
+    let running = bank.start::<1>().await;
+    for amount in [1, 2, 13, 4] {
+        deposit(&running, "a", amount).await;
+    }
+    until("all taken", async || {
+        row(&running, "a").await == balance(20, 4, 1)
+    })
+    .await;
+    let tried = bank.faults.tried();
+    assert_eq!(tried.iter().filter(|amount| **amount == 13).count(), 3);
+    until_status(&running, |status| *status == Status::Running).await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_goes_on_failing_stops_the_projection_until_it_is_told_to_go_on() {
+    let bank = Bank::new(8);
+    bank.faults
+        .set(13, Fault::Fails(Failure::transient("no such currency")));
+    let running = bank.start::<1>().await;
+    let queries = accounts(&running).queries();
+    let before = deposit(&running, "a", 1).await.token;
+    queries.get(BALANCES, "a", Some(&before)).await.unwrap();
+    let after = deposit(&running, "a", 13).await.token;
+    let status = until_status(&running, is_failed).await;
+    let Status::Failed(reason) = status else {
+        unreachable!("it was waited for")
+    };
+    assert!(
+        reason.contains("no such currency") && reason.contains("`Deposited v1`"),
+        "{reason}"
+    );
+    assert_eq!(
+        bank.faults
+            .tried()
+            .iter()
+            .filter(|amount| **amount == 13)
+            .count(),
+        4 + 1,
+        "once with others"
+    );
+
+    // What was taken before it is fresh; what comes behind it says why it isn't.
+    assert_eq!(
+        queries
+            .get(BALANCES, "a", Some(&before))
+            .await
+            .unwrap()
+            .value,
+        balance(1, 1, 1)
+    );
+    let error = queries.get(BALANCES, "a", Some(&after)).await.unwrap_err();
+    assert!(error.to_string().contains("no such currency"), "{error}");
+
+    bank.faults.clear();
+    accounts(&running)
+        .operator()
+        .resume("balances", &by())
+        .await
+        .unwrap();
+    until("it goes on", async || {
+        row(&running, "a").await == balance(14, 2, 1)
+    })
+    .await;
+    until_status(&running, |status| *status == Status::Running).await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_caught_and_named() {
+    let bank = Bank::new(9);
+    bank.faults.set(13, Fault::Panics);
+    let running = bank.start::<1>().await;
+    deposit(&running, "a", 13).await;
+    let Status::Failed(reason) = until_status(&running, is_failed).await else {
+        unreachable!("it was waited for")
+    };
+    assert!(
+        reason.contains("projection `balances` panicked: amount 13 is too much"),
+        "{reason}"
+    );
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_out_is_in_the_audit_record_and_leaves_no_trace_in_the_rows() {
+    let bank = Bank::new(10);
+    bank.faults
+        .set(13, Fault::Fails(Failure::skip("a test deposit")));
+    let running = bank.start::<1>().await;
+    for amount in [1, 13, 4] {
+        deposit(&running, "a", amount).await;
+    }
+    until("the others", async || {
+        row(&running, "a").await == balance(5, 2, 1)
+    })
+    .await;
+    let audit = accounts(&running).operator().audit(10).await.unwrap();
+    let entry = &audit[0];
+    assert_eq!(
+        (&*entry.actor, &*entry.action, &*entry.reason),
+        ("balances", "skip", "a test deposit")
+    );
+    running.stop().await;
+}
+
+/// A record of a type that no program knows.
+fn unknown(bank: &Bank, kind: RecordKind) -> Draft {
+    let env = bank.env.env();
+    let stream = StreamId::new(Category::of("account"), "z").unwrap();
+    let destination = Destination {
+        topic: Topic::of("accounts"),
+        partition: 0,
+        key: Some("z".into()),
+    };
+    Draft {
+        kind,
+        stream: (kind != RecordKind::Message).then_some(stream),
+        event_id: env.message_id(),
+        event_type: TypeName::new("FromTheFuture", 1),
+        destination: (kind == RecordKind::Message).then_some(destination),
+        timestamp: env.now(),
+        correlation_id: env.message_id(),
+        causation_id: None,
+        metadata: Metadata::new(),
+        tags: Vec::new(),
+        codec: Codec::Json,
+        protection: None,
+        data: "{}".into(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_type_that_no_code_of_the_service_knows_stops_the_projection_and_a_message_does_not()
+ {
+    let bank = Bank::new(11);
+    let running = bank.start::<1>().await;
+    let (store, env) = (accounts(&running).store().clone(), bank.env.env());
+    let message = unknown(&bank, RecordKind::Message);
+    commit(&*store, &env, |commit| commit.outbox.push(message))
+        .await
+        .unwrap();
+    let token = deposit(&running, "a", 1).await.token;
+    accounts(&running)
+        .queries()
+        .get(BALANCES, "a", Some(&token))
+        .await
+        .unwrap();
+
+    let event = unknown(&bank, RecordKind::Event);
+    let append = |drafts: Vec<Draft>| Append {
+        stream: drafts[0].stream.clone().unwrap(),
+        expected: ExpectedVersion::Any,
+        drafts,
+    };
+    commit(&*store, &env, |commit| {
+        commit.appends.push(append(vec![event]))
+    })
+    .await
+    .unwrap();
+    let Status::Failed(reason) = until_status(&running, is_failed).await else {
+        unreachable!("it was waited for")
+    };
+    assert!(
+        reason.contains("`FromTheFuture v1`") && reason.contains("update this one"),
+        "{reason}"
+    );
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_processes_one_keeps_the_rows_and_the_other_takes_over() {
+    let bank = Bank::new(12);
+    let _time = follow_time(&bank.env);
+    let first = bank.start::<1>().await;
+    let token = deposit(&first, "a", 1).await.token;
+    accounts(&first)
+        .queries()
+        .get(BALANCES, "a", Some(&token))
+        .await
+        .unwrap();
+    let second = bank.start::<1>().await;
+    // Both answer for what was written anywhere, whichever owns the projection.
+    for amount in [2, 3] {
+        let token = deposit(&second, "a", amount).await.token;
+        for running in [&first, &second] {
+            accounts(running)
+                .queries()
+                .get(BALANCES, "a", Some(&token))
+                .await
+                .unwrap();
+        }
+    }
+    drop(second);
+    deposit(&first, "a", 4).await;
+    until("the first has taken over", async || {
+        row(&first, "a").await == balance(10, 4, 1)
+    })
+    .await;
+    first.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_rolling_deploy_the_old_program_stands_aside_and_builds_nothing_back() {
+    let bank = Bank::new(13);
+    let _time = follow_time(&bank.env);
+    let old = bank.start::<1>().await;
+    let token = deposit(&old, "a", 1).await.token;
+    accounts(&old)
+        .queries()
+        .get(BALANCES, "a", Some(&token))
+        .await
+        .unwrap();
+    let new = bank.start::<2>().await;
+    until("the new rows", async || {
+        row(&new, "a").await == balance(1, 1, 2)
+    })
+    .await;
+    until("the old program knows", async || {
+        deposit(&new, "b", 1).await;
+        matches!(status(accounts(&old).health(), PART), Some(Status::Degraded(why)) if why.contains("another program"))
+    })
+    .await;
+    assert_eq!(generations(&new).await, [2]);
+    // It still answers, from the new rows.
+    let token = deposit(&new, "a", 2).await.token;
+    let fresh = accounts(&old)
+        .queries()
+        .get(BALANCES, "a", Some(&token))
+        .await
+        .unwrap();
+    assert_eq!(fresh.value, balance(3, 2, 2));
+    new.stop().await;
+    old.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restore_the_rows_are_those_of_the_new_time_line() {
+    let bank = Bank::new(14);
+    let _time = follow_time(&bank.env);
+    let running = bank.start::<1>().await;
+    let queries = accounts(&running).queries();
+    let token = deposit(&running, "a", 1).await.token;
+    queries.get(BALANCES, "a", Some(&token)).await.unwrap();
+    until("it is stored", async || {
+        accounts(&running).store().projections().await.unwrap()[0]
+            .checkpoint
+            .position
+            == token.position()
+    })
+    .await;
+    let backup = bank.accounts.backup();
+    let lost = deposit(&running, "a", 100).await.token;
+    queries.get(BALANCES, "a", Some(&lost)).await.unwrap();
+    running.stop().await;
+    drop(running);
+    bank.accounts
+        .restore(&backup, Epoch(0), bank.env.env().now(), "a test")
+        .unwrap();
+
+    let running = bank.start::<1>().await;
+    let queries = accounts(&running).queries();
+    let token = deposit(&running, "a", 2).await.token;
+    let fresh = queries.get(BALANCES, "a", Some(&token)).await.unwrap();
+    assert_eq!(fresh.value, balance(3, 2, 1));
+    let error = queries.get(BALANCES, "a", Some(&lost)).await.unwrap_err();
+    assert!(
+        matches!(error, factum::QueryError::Stale(factum::Stale::Lost)),
+        "{error}"
+    );
+    running.stop().await;
+}

@@ -1,0 +1,199 @@
+//! Two small services for the runtime's tests: accounts take deposits, and receipts are written for them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use factum::{
+    Aggregate, App, Broker, Decision, Env, Event, Failure, GroupSpec, Reaction, Reactor, Recorded,
+    RetryPolicy, Running, Service, ServiceName, StoreId, Topic, TopicSpec,
+};
+use factum_testkit::{MemoryDisk, MemoryStore, MemoryTopicsDisk, TestEnv};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Event, Clone, Debug, PartialEq)]
+#[event(topic = "accounts")]
+pub enum AccountEvent {
+    #[event(name = "Deposited", version = 1)]
+    Deposited { amount: u64 },
+    #[event(name = "Closed", version = 1)]
+    Closed,
+}
+
+#[derive(Clone, Debug)]
+pub enum AccountCommand {
+    Deposit(u64),
+    DepositOnce(u64),
+    Close,
+    Panic,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    #[error("the account is closed")]
+    Closed,
+}
+
+#[derive(Default, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Account {
+    pub balance: u64,
+    pub deposits: u64,
+    pub closed: bool,
+}
+
+impl Aggregate for Account {
+    const CATEGORY: &'static str = "account";
+    const SNAPSHOT_EVERY: u64 = 10;
+    type Id = String;
+    type Command = AccountCommand;
+    type Event = AccountEvent;
+    type Error = AccountError;
+
+    fn handle(&self, command: AccountCommand, _: &Decision) -> Result<Vec<AccountEvent>, AccountError> {
+        match command {
+            AccountCommand::Panic => panic!("asked to"),
+            _ if self.closed => Err(AccountError::Closed),
+            AccountCommand::DepositOnce(_) if self.deposits > 0 => Ok(vec![]),
+            AccountCommand::Deposit(amount) | AccountCommand::DepositOnce(amount) => {
+                Ok(vec![AccountEvent::Deposited { amount }])
+            }
+            AccountCommand::Close => Ok(vec![AccountEvent::Closed]),
+        }
+    }
+
+    fn apply(&mut self, event: &AccountEvent) {
+        match event {
+            AccountEvent::Deposited { amount } => {
+                self.balance += amount;
+                self.deposits += 1;
+            }
+            AccountEvent::Closed => self.closed = true,
+        }
+    }
+}
+
+#[derive(Event, Clone, Debug, PartialEq)]
+#[event(topic = "receipts")]
+pub enum ReceiptEvent {
+    #[event(name = "ReceiptWritten", version = 1)]
+    Written { amount: u64 },
+}
+
+#[derive(Default, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Receipt {
+    pub amounts: Vec<u64>,
+}
+
+impl Aggregate for Receipt {
+    const CATEGORY: &'static str = "receipt";
+    type Id = String;
+    type Command = u64;
+    type Event = ReceiptEvent;
+    type Error = AccountError;
+
+    fn handle(&self, amount: u64, _: &Decision) -> Result<Vec<ReceiptEvent>, AccountError> {
+        Ok(vec![ReceiptEvent::Written { amount }])
+    }
+
+    fn apply(&mut self, ReceiptEvent::Written { amount }: &ReceiptEvent) {
+        self.amounts.push(*amount);
+    }
+}
+
+/// Writes receipts; fails, panics or refuses by the amount.
+pub struct WriteReceipt {
+    /// How often amounts of 13 fail before they succeed.
+    pub flaky: AtomicU32,
+    pub mended: Arc<AtomicU32>,
+}
+
+impl Reactor for WriteReceipt {
+    const NAME: &'static str = "write-receipt";
+    type Event = AccountEvent;
+
+    async fn react(&self, event: &Recorded<AccountEvent>, cx: &mut Reaction) -> Result<(), Failure> {
+        let AccountEvent::Deposited { amount } = event.data else { return Ok(()) };
+        let account = event.aggregate_id.as_deref().unwrap_or_default().to_string();
+        match amount {
+            13 if self.flaky.load(Ordering::SeqCst) > 0 => {
+                self.flaky.fetch_sub(1, Ordering::SeqCst);
+                return Err(Failure::transient("the printer is out of paper"));
+            }
+            66 if self.mended.load(Ordering::SeqCst) == 0 => return Err(Failure::poison("amount `66` can't be printed")),
+            99 => panic!("the printer burns"),
+            _ => {}
+        }
+        cx.execute::<Receipt>(&account, amount)?;
+        Ok(())
+    }
+}
+
+pub struct World {
+    pub env: TestEnv,
+    pub accounts: MemoryDisk,
+    pub receipts: MemoryDisk,
+    pub topics: MemoryTopicsDisk,
+    pub mended: Arc<AtomicU32>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let env = TestEnv::seeded(seed);
+        let disk = |name| MemoryDisk::new(StoreId(env.env().uuid()), ServiceName::of(name), env.env().now());
+        let (accounts, receipts) = (disk("accounts"), disk("receipts"));
+        Self { accounts, receipts, topics: MemoryTopicsDisk::new(), mended: Arc::default(), env }
+    }
+
+    pub async fn start(&self) -> Running {
+        let env: Env = self.env.env();
+        let broker: Arc<dyn Broker> = Arc::new(self.topics.open(env.clone()));
+        let topic = |name| TopicSpec::new(Topic::of(name), 3);
+        let accounts = Service::new("accounts").aggregate::<Account>().topic(topic("accounts"));
+        let reactor = WriteReceipt { flaky: AtomicU32::new(2), mended: self.mended.clone() };
+        let retry = RetryPolicy::exponential(Duration::from_millis(20)).without_jitter();
+        let receipts = Service::new("receipts")
+            .aggregate::<Receipt>()
+            .topic(topic("accounts"))
+            .topic(topic("receipts"))
+            .group(GroupSpec::new("receipt-service").on("accounts", reactor).retry(retry));
+        App::new(env, broker)
+            .service(accounts, Arc::new(MemoryStore::open(self.accounts.clone())))
+            .service(receipts, Arc::new(MemoryStore::open(self.receipts.clone())))
+            .start()
+            .await
+            .unwrap()
+    }
+}
+
+/// Waits until `condition` holds; a bound keeps a broken test from hanging.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    for _ in 0..1_000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never came true: {what}");
+}
+
+/// Lets the manual clock follow tokio's time, so that retries come due.
+pub fn follow_time(env: &TestEnv) -> tokio::task::JoinHandle<()> {
+    let env = env.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            env.advance(Duration::from_millis(5));
+        }
+    })
+}
+
+/// The amounts on the receipts of an account.
+pub async fn amounts(running: &Running, account: &str) -> Vec<u64> {
+    let commands = running.service("receipts").unwrap().commands();
+    commands.load::<Receipt>(&account.to_string()).await.unwrap().0.amounts
+}
