@@ -34,7 +34,12 @@ pub struct App {
 impl App {
     /// An app without services.
     pub fn new(env: Env, broker: Arc<dyn Broker>) -> Self {
-        Self { env, broker, services: Vec::new(), metrics: Registered::default() }
+        Self {
+            env,
+            broker,
+            services: Vec::new(),
+            metrics: Registered::default(),
+        }
     }
 
     /// Adds a service and the store that it owns.
@@ -53,21 +58,28 @@ impl App {
         for (service, store) in self.services {
             let name = service.name.clone();
             service.check()?;
-            let running = RunningService::prepare(service, store, &self.env, &self.broker, &self.metrics)
-                .await
-                .map_err(|error| error.while_(format!("starting service `{name}`")))?;
+            let running =
+                RunningService::prepare(service, store, &self.env, &self.broker, &self.metrics)
+                    .await
+                    .map_err(|error| error.while_(format!("starting service `{name}`")))?;
             if services.insert(name.clone(), running).is_some() {
                 return Err(Error::fatal(format!("service `{name}` is declared twice")));
             }
         }
         services.values().for_each(RunningService::start);
-        Ok(Running { services, broker: self.broker, metrics: self.metrics })
+        Ok(Running {
+            services,
+            broker: self.broker,
+            metrics: self.metrics,
+        })
     }
 }
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("App").field("services", &self.services).finish_non_exhaustive()
+        f.debug_struct("App")
+            .field("services", &self.services)
+            .finish_non_exhaustive()
     }
 }
 
@@ -141,14 +153,19 @@ impl RunningService {
         let mut topics = BTreeMap::new();
         let dead_letters = service.groups.iter().flat_map(GroupSpec::topics);
         let dead_letters: Vec<_> = dead_letters.collect();
-        let read = dead_letters.iter().filter_map(|topic| service.topics.iter().find(|spec| spec.topic == *topic));
+        let read = dead_letters
+            .iter()
+            .filter_map(|topic| service.topics.iter().find(|spec| spec.topic == *topic));
         let mut specs = service.topics.clone();
         for spec in read {
             // The copy of a dead letter goes to the partition that it came from.
             let topic = Topic::new(format!("{}{}", spec.topic, crate::dead_letter::SUFFIX))
                 .map_err(|error| Error::fatal(error.to_string()))?;
             if !specs.iter().any(|known| known.topic == topic) {
-                specs.push(TopicSpec { topic, ..spec.clone() });
+                specs.push(TopicSpec {
+                    topic,
+                    ..spec.clone()
+                });
             }
         }
         for topic in &dead_letters {
@@ -199,12 +216,20 @@ impl RunningService {
 
     /// Answers queries from its views.
     pub fn queries(&self) -> Queries {
-        Queries::new(self.core.clone(), self.progress.clone(), self.service.clone())
+        Queries::new(
+            self.core.clone(),
+            self.progress.clone(),
+            self.service.clone(),
+        )
     }
 
     /// What an operator may do with it.
     pub fn operator(&self) -> Operations {
-        Operations::new(self.core.clone(), self.progress.clone(), self.service.clone())
+        Operations::new(
+            self.core.clone(),
+            self.progress.clone(),
+            self.service.clone(),
+        )
     }
 
     /// How its parts are doing.
@@ -237,7 +262,10 @@ impl RunningService {
 
     /// Whether its background parts run.
     pub fn is_running(&self) -> bool {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 
     /// Starts its relay, consumers, projections and timers, if they don't run.
@@ -254,10 +282,20 @@ impl RunningService {
         let name = &self.service.name;
         let (core, broker) = (&self.core, &self.broker);
         let stop = || tasks.stop.clone();
-        self.spawn(&tasks, format!("{name}/relay"), relay::run(core.clone(), broker.clone(), self.health.clone(), stop()));
+        self.spawn(
+            &tasks,
+            format!("{name}/relay"),
+            relay::run(core.clone(), broker.clone(), self.health.clone(), stop()),
+        );
         for group in &self.service.groups {
             let part = format!("{name}/group/{}", group.name);
-            let run = consumer::run(core.clone(), broker.clone(), group.clone(), self.health.clone(), stop());
+            let run = consumer::run(
+                core.clone(),
+                broker.clone(),
+                group.clone(),
+                self.health.clone(),
+                stop(),
+            );
             self.spawn(&tasks, part, run);
         }
         for projection in &self.service.projections {
@@ -273,14 +311,28 @@ impl RunningService {
             self.spawn(&tasks, part, run);
         }
         if !self.service.timers.is_empty() {
-            let run = timers::run(core.clone(), self.service.clone(), self.health.clone(), stop());
+            let run = timers::run(
+                core.clone(),
+                self.service.clone(),
+                self.health.clone(),
+                stop(),
+            );
             self.spawn(&tasks, format!("{name}/timers"), run);
         }
         *running = Some(tasks);
     }
 
-    fn spawn(&self, tasks: &Tasks, part: String, run: impl Future<Output = Result<(), Error>> + Send + 'static) {
-        let (health, env, abort) = (self.health.clone(), self.core.env.clone(), tasks.abort.clone());
+    fn spawn(
+        &self,
+        tasks: &Tasks,
+        part: String,
+        run: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) {
+        let (health, env, abort) = (
+            self.health.clone(),
+            self.core.env.clone(),
+            tasks.abort.clone(),
+        );
         health.set(&part, Status::Running, env.now());
         tasks.tracker.spawn(async move {
             let status = tokio::select! {
@@ -297,12 +349,22 @@ impl RunningService {
 
     /// Stops its relay, consumers, projections and timers in good order. Commands and queries are answered on.
     pub async fn stop(&self) {
-        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let tasks = self
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let Some(tasks) = tasks else { return };
         tasks.stop.cancel();
         tasks.tracker.close();
-        if tokio::time::timeout(DRAIN_MAX, tasks.tracker.wait()).await.is_err() {
-            tracing::warn!("service `{}` gave back what was not finished in time", self.service.name);
+        if tokio::time::timeout(DRAIN_MAX, tasks.tracker.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "service `{}` gave back what was not finished in time",
+                self.service.name
+            );
             tasks.abort.cancel();
             tasks.tracker.wait().await;
         }
@@ -311,6 +373,8 @@ impl RunningService {
 
 impl fmt::Debug for RunningService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunningService").field("name", self.name()).finish_non_exhaustive()
+        f.debug_struct("RunningService")
+            .field("name", self.name())
+            .finish_non_exhaustive()
     }
 }

@@ -4,8 +4,8 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use factum_core::{
-    Aggregate, Category, CommandInput, CommitError, Effect, Error, ErrorClass, Execution, Input, Loaded,
-    MessageId, Metadata, StreamId, Token, TopicWrite, Version,
+    Aggregate, Category, CommandInput, CommitError, Effect, Error, ErrorClass, Execution, Input,
+    Loaded, MessageId, Metadata, StreamId, Token, TopicWrite, Version,
 };
 
 use crate::work::{Applied, Cause, Core, Work, WorkError};
@@ -82,7 +82,9 @@ impl<E: fmt::Display> fmt::Display for CommandError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected(error) => error.fmt(f),
-            Self::KeyReused(key) => write!(f, "idempotency key `{key}` was used for another request"),
+            Self::KeyReused(key) => {
+                write!(f, "idempotency key `{key}` was used for another request")
+            }
             Self::InvalidId(what) => f.write_str(what),
             Self::Failed(error) => write!(f, "{error:#}"),
         }
@@ -106,7 +108,8 @@ impl Commands {
         id: &A::Id,
         command: A::Command,
     ) -> Result<Executed, CommandError<A::Error>> {
-        self.execute_with::<A>(id, command, CommandOptions::default()).await
+        self.execute_with::<A>(id, command, CommandOptions::default())
+            .await
     }
 
     /// Carries out a command with all that goes with it.
@@ -126,11 +129,14 @@ impl Commands {
         let label = match &outcome {
             Ok(executed) if executed.repeated.is_some() => "duplicate",
             Ok(_) => "accepted",
-            Err(CommandError::Rejected(_) | CommandError::KeyReused(_) | CommandError::InvalidId(_)) => "rejected",
+            Err(
+                CommandError::Rejected(_) | CommandError::KeyReused(_) | CommandError::InvalidId(_),
+            ) => "rejected",
             Err(CommandError::Failed(error)) if error.is_conflict() => "conflict",
             Err(CommandError::Failed(_)) => "error",
         };
-        core.metrics.command(A::CATEGORY, label, core.env.now().since(started));
+        core.metrics
+            .command(A::CATEGORY, label, core.env.now().since(started));
         outcome
     }
 
@@ -158,9 +164,16 @@ impl Commands {
                 expires: now + idempotency.remember,
             }),
         };
-        let correlation_id = options.correlation_id.clone().unwrap_or_else(|| core.env.message_id());
+        let correlation_id = options
+            .correlation_id
+            .clone()
+            .unwrap_or_else(|| core.env.message_id());
         let command = Arc::new(command);
-        let execution = Execution { stream: stream.clone(), command, on_rejected: None };
+        let execution = Execution {
+            stream: stream.clone(),
+            command,
+            on_rejected: None,
+        };
         let work = Work {
             cause: Cause {
                 correlation_id,
@@ -192,7 +205,9 @@ impl Commands {
                 })
             }
             Err(WorkError::Commit(CommitError::Answered(answered))) => Ok(self.again(&answered)),
-            Err(WorkError::Commit(CommitError::KeyReused { key })) => Err(CommandError::KeyReused(key)),
+            Err(WorkError::Commit(CommitError::KeyReused { key })) => {
+                Err(CommandError::KeyReused(key))
+            }
             Err(WorkError::Commit(CommitError::Failed(error)) | WorkError::Broken(error)) => {
                 Err(CommandError::Failed(error))
             }
@@ -202,8 +217,15 @@ impl Commands {
         }
     }
 
-    async fn answered<E>(&self, idempotency: &Idempotency) -> Result<Option<Executed>, CommandError<E>> {
-        let known = self.core.store.answered(&idempotency.scope, &idempotency.key).await;
+    async fn answered<E>(
+        &self,
+        idempotency: &Idempotency,
+    ) -> Result<Option<Executed>, CommandError<E>> {
+        let known = self
+            .core
+            .store
+            .answered(&idempotency.scope, &idempotency.key)
+            .await;
         match known.map_err(CommandError::Failed)? {
             None => Ok(None),
             Some((request, _)) if request != idempotency.request => {
@@ -215,7 +237,11 @@ impl Commands {
 
     fn again(&self, answered: &factum_core::Answered) -> Executed {
         let token = Token::new(self.core.store.identity().id, answered.head, []);
-        Executed { version: None, token, repeated: Some(answered.answer.clone()) }
+        Executed {
+            version: None,
+            token,
+            repeated: Some(answered.answer.clone()),
+        }
     }
 
     /// The state of the aggregate `id` as it is stored, and its version.
@@ -228,7 +254,10 @@ impl Commands {
         let aggregate = self.core.load(&stream).await?;
         let loaded = aggregate.as_any().downcast_ref::<Loaded<A>>();
         let loaded = loaded.ok_or_else(|| {
-            Error::fatal(format!("category `{}` is of another aggregate", A::CATEGORY))
+            Error::fatal(format!(
+                "category `{}` is of another aggregate",
+                A::CATEGORY
+            ))
         })?;
         Ok((loaded.state().clone(), aggregate.version()))
     }
@@ -242,11 +271,14 @@ fn stream_of<A: Aggregate>(id: &A::Id) -> Result<StreamId, String> {
 /// The token for what was applied.
 pub(crate) fn token(core: &Core, applied: &Applied) -> Token {
     let head = applied.committed.head;
-    let writes = applied.published.iter().map(|(topic, partition, position, key)| TopicWrite {
-        topic: topic.clone(),
-        partition: *partition,
-        position: *position,
-        key: key.clone(),
-    });
+    let writes = applied
+        .published
+        .iter()
+        .map(|(topic, partition, position, key)| TopicWrite {
+            topic: topic.clone(),
+            partition: *partition,
+            position: *position,
+            key: key.clone(),
+        });
     Token::new(core.store.identity().id, head, writes)
 }

@@ -11,7 +11,8 @@ mod owner;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use factum_core::{
-    Broker, Consumed, Consumer, Error, InboxId, InboxRow, ParkedState, Start, Subscription, TopicPartition,
+    Broker, Consumed, Consumer, Error, InboxId, InboxRow, ParkedState, Start, Subscription,
+    TopicPartition,
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,13 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let part = format!("{}/group/{}", core.service, group.name);
-    let consuming = Arc::new(Consuming { core, group, health, part, turn: Notify::new() });
+    let consuming = Arc::new(Consuming {
+        core,
+        group,
+        health,
+        part,
+        turn: Notify::new(),
+    });
     let mut failures = 0;
     while !stop.is_cancelled() {
         let member = Member {
@@ -80,11 +87,16 @@ pub(crate) async fn run(
 
 impl Consuming {
     pub(crate) fn trouble(&self, error: &Error) {
-        self.health.set(&self.part, Status::Degraded(format!("{error:#}")), self.core.env.now());
+        self.health.set(
+            &self.part,
+            Status::Degraded(format!("{error:#}")),
+            self.core.env.now(),
+        );
     }
 
     pub(crate) fn well(&self) {
-        self.health.set(&self.part, Status::Running, self.core.env.now());
+        self.health
+            .set(&self.part, Status::Running, self.core.env.now());
     }
 }
 
@@ -124,9 +136,8 @@ impl Member {
                 Some(ended) = self.tasks.join_next() => self.ended(ended, &mut *consumer, stop).await?,
                 () = self.consuming.turn.notified() => {}
                 // A timeout is no error: the owners are looked after, and the broker is asked again.
-                consumed = timeout(TURN_MAX, consumer.next()) => match consumed {
-                    Ok(consumed) => self.consumed(consumed?, &mut *consumer).await?,
-                    Err(_) => {}
+                consumed = timeout(TURN_MAX, consumer.next()) => if let Ok(consumed) = consumed {
+                    self.consumed(consumed?, &mut *consumer).await?;
                 },
             }
             self.balance(&mut *consumer).await?;
@@ -142,7 +153,11 @@ impl Member {
         consumer.leave().await
     }
 
-    async fn consumed(&mut self, consumed: Consumed, consumer: &mut dyn Consumer) -> Result<(), Error> {
+    async fn consumed(
+        &mut self,
+        consumed: Consumed,
+        consumer: &mut dyn Consumer,
+    ) -> Result<(), Error> {
         match consumed {
             Consumed::Messages(messages) => {
                 for message in messages {
@@ -153,16 +168,24 @@ impl Member {
                 }
             }
             Consumed::Assigned(partitions) => {
-                self.consuming.core.metrics.rebalance(&self.consuming.group.name);
+                self.consuming
+                    .core
+                    .metrics
+                    .rebalance(&self.consuming.group.name);
                 for partition in partitions {
                     self.claim(partition, consumer).await?;
                 }
             }
             Consumed::Revoked(partitions) => {
-                self.consuming.core.metrics.rebalance(&self.consuming.group.name);
+                self.consuming
+                    .core
+                    .metrics
+                    .rebalance(&self.consuming.group.name);
                 self.give_back(&partitions).await;
                 self.tell(consumer).await;
-                partitions.iter().for_each(|partition| drop(self.owned.remove(partition)));
+                for partition in &partitions {
+                    self.owned.remove(partition);
+                }
             }
             Consumed::Lost(partitions) => {
                 for partition in partitions {
@@ -176,7 +199,11 @@ impl Member {
     }
 
     /// Claims the inbox of a partition and starts an owner where it says.
-    async fn claim(&mut self, partition: TopicPartition, consumer: &mut dyn Consumer) -> Result<(), Error> {
+    async fn claim(
+        &mut self,
+        partition: TopicPartition,
+        consumer: &mut dyn Consumer,
+    ) -> Result<(), Error> {
         let consuming = &self.consuming;
         let inbox = InboxId {
             group: consuming.group.name.clone(),
@@ -189,7 +216,9 @@ impl Member {
             Start::Anchor => marks.end,
         };
         let store = &consuming.core.store;
-        let row: InboxRow = store.claim_inbox(&inbox, consuming.group.start, low).await?;
+        let row: InboxRow = store
+            .claim_inbox(&inbox, consuming.group.start, low)
+            .await?;
         let parked = store.parked_lanes(&inbox, PARKED_LANES_MAX).await?;
         if let Err(error) = consumer.seek(&partition, row.low).await {
             if !error.is_fatal() {
@@ -202,7 +231,9 @@ impl Member {
                 row.low
             ));
             let part = format!("{}/{}", consuming.part, partition);
-            consuming.health.set(&part, incident, consuming.core.env.now());
+            consuming
+                .health
+                .set(&part, incident, consuming.core.env.now());
             return consumer.pause(&partition).await;
         }
         tracing::debug!(fence = %row.fence, low = row.low, "inbox `{inbox}` claimed");
@@ -212,7 +243,14 @@ impl Member {
             let ended = run.clone().run().await;
             (name, run, ended)
         });
-        self.owned.insert(partition, Owned { owner, paused: false, ended: false });
+        self.owned.insert(
+            partition,
+            Owned {
+                owner,
+                paused: false,
+                ended: false,
+            },
+        );
         Ok(())
     }
 
@@ -223,10 +261,13 @@ impl Member {
         consumer: &mut dyn Consumer,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let (partition, owner, ended) =
-            ended.map_err(|error| Error::fatal("an owner's task ended by itself").caused_by(error))?;
+        let (partition, owner, ended) = ended
+            .map_err(|error| Error::fatal("an owner's task ended by itself").caused_by(error))?;
         // One that was given back or lost meanwhile says nothing about who owns the partition now.
-        let owned = self.owned.get_mut(&partition).filter(|owned| Arc::ptr_eq(&owned.owner, &owner));
+        let owned = self
+            .owned
+            .get_mut(&partition)
+            .filter(|owned| Arc::ptr_eq(&owned.owner, &owner));
         let Some(owned) = owned else { return Ok(()) };
         owned.ended = true;
         match ended {
@@ -258,26 +299,41 @@ impl Member {
 
     /// Lets owners finish what they have begun and release their inboxes.
     async fn give_back(&mut self, partitions: &[TopicPartition]) {
-        let owners: Vec<_> =
-            partitions.iter().filter_map(|partition| self.owned.get(partition)).map(|owned| owned.owner.clone()).collect();
-        owners.iter().for_each(|owner| owner.drain());
+        let owners: Vec<_> = partitions
+            .iter()
+            .filter_map(|partition| self.owned.get(partition))
+            .map(|owned| owned.owner.clone())
+            .collect();
+        for owner in &owners {
+            owner.drain();
+        }
         let drained = futures_util::future::join_all(owners.iter().map(|owner| owner.drained()));
         if timeout(DRAIN_MAX, drained).await.is_err() {
-            owners.iter().for_each(|owner| owner.drop_all());
+            for owner in &owners {
+                owner.drop_all();
+            }
         }
     }
 
     /// Tells the broker how far the group has come. Tools read it; a failure costs nothing.
     async fn tell(&mut self, consumer: &mut dyn Consumer) {
-        let offsets: Vec<_> =
-            self.owned.iter().map(|(partition, owned)| (partition.clone(), owned.owner.low())).collect();
+        let offsets: Vec<_> = self
+            .owned
+            .iter()
+            .map(|(partition, owned)| (partition.clone(), owned.owner.low()))
+            .collect();
         if let Err(error) = consumer.commit(&offsets).await {
-            tracing::debug!("offsets of `{}` were not told: {error:#}", self.consuming.part);
+            tracing::debug!(
+                "offsets of `{}` were not told: {error:#}",
+                self.consuming.part
+            );
         }
         let group = &self.consuming.group.name;
         if let Ok(counts) = self.consuming.core.store.parked_counts().await {
             let of_state = |wanted: fn(ParkedState) -> bool| {
-                let ours = counts.iter().filter(|count| count.group == *group && wanted(count.state));
+                let ours = counts
+                    .iter()
+                    .filter(|count| count.group == *group && wanted(count.state));
                 ours.map(|count| count.count).sum()
             };
             let parked = of_state(|state| state != ParkedState::Discarded);
@@ -288,7 +344,10 @@ impl Member {
             let inbox = owned.owner.inbox();
             let partition = TopicPartition::new(inbox.topic.clone(), inbox.partition);
             if let Ok(marks) = self.broker.watermarks(&partition).await {
-                self.consuming.core.metrics.lag(inbox, marks.end.saturating_sub(owned.owner.low()));
+                self.consuming
+                    .core
+                    .metrics
+                    .lag(inbox, marks.end.saturating_sub(owned.owner.low()));
             }
         }
     }
@@ -296,6 +355,8 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.owned.values().for_each(|owned| owned.owner.drop_all());
+        for owned in self.owned.values() {
+            owned.owner.drop_all();
+        }
     }
 }

@@ -4,8 +4,8 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use factum_core::{
-    Effect, Encoded, Error, Headers, Json, Key, Link, Outgoing, Parked, RECORD_BYTES_MAX, Record, Topic,
-    TypeName, wire,
+    Effect, Encoded, Error, Headers, Json, Key, Link, Outgoing, Parked, RECORD_BYTES_MAX, Record,
+    Topic, TypeName, wire,
 };
 use serde::{Deserialize, Serialize};
 
@@ -32,14 +32,26 @@ pub(crate) fn effect(parked: &Parked) -> Option<Effect> {
     let topic: Topic = wire::dead_letter::topic(&parked.id.inbox.topic).ok()?;
     let copy = wire::dead_letter::copy(parked, &topic, COPY_BYTES_MAX);
     let text = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
-    let value = copy.value.as_deref().and_then(|value| str::from_utf8(value).ok());
+    let value = copy
+        .value
+        .as_deref()
+        .and_then(|value| str::from_utf8(value).ok());
     let stored = Stored {
         key: copy.key.as_ref().map(|key| text(key.as_bytes())),
-        headers: copy.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
-        value: value.and_then(|value| Json::parse(value).ok()).unwrap_or_default(),
+        headers: copy
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), text(value)))
+            .collect(),
+        value: value
+            .and_then(|value| Json::parse(value).ok())
+            .unwrap_or_default(),
     };
     let data = serde_json::to_vec(&stored).ok()?;
-    let event = Encoded { event_type: TypeName::new(TYPE, 1), data: data.into() };
+    let event = Encoded {
+        event_type: TypeName::new(TYPE, 1),
+        data: data.into(),
+    };
     // The record's key decides the partition, which is that of the original: see `outgoing` for what is sent.
     let key = copy.key.unwrap_or_else(|| Key::from(Bytes::new()));
     Some(Effect::Send { topic, key, event })
@@ -48,12 +60,26 @@ pub(crate) fn effect(parked: &Parked) -> Option<Effect> {
 /// The message that a record of a copy becomes; `None` when the record is no copy.
 pub(crate) fn outgoing(record: &Record, link: Link) -> Result<Option<Outgoing>, Error> {
     let draft = &record.draft;
-    let Some(to) = draft.destination.as_ref().filter(|_| *draft.event_type.name == *TYPE) else {
+    let Some(to) = draft
+        .destination
+        .as_ref()
+        .filter(|_| *draft.event_type.name == *TYPE)
+    else {
         return Ok(None);
     };
-    let broken = || Error::fatal(format!("the dead letter's copy at {} can't be read", record.at));
-    let stored: Stored = serde_json::from_slice(&draft.data).map_err(|error| broken().caused_by(error))?;
-    let bytes = |text: &str| BASE64_STANDARD.decode(text).map_err(|error| broken().caused_by(error));
+    let broken = || {
+        Error::fatal(format!(
+            "the dead letter's copy at {} can't be read",
+            record.at
+        ))
+    };
+    let stored: Stored =
+        serde_json::from_slice(&draft.data).map_err(|error| broken().caused_by(error))?;
+    let bytes = |text: &str| {
+        BASE64_STANDARD
+            .decode(text)
+            .map_err(|error| broken().caused_by(error))
+    };
     let mut headers = Headers::new();
     for (name, value) in &stored.headers {
         headers.push(name.as_str(), bytes(value)?);

@@ -12,9 +12,14 @@ pub fn system_env() -> Env {
 struct System;
 
 impl Source for System {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place where the real clock is read")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place where the real clock is read"
+    )]
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 

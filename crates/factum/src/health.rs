@@ -50,11 +50,16 @@ impl Health {
 
     /// All parts, with how each is doing and since when.
     pub fn parts(&self) -> BTreeMap<String, (Status, Timestamp)> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Whether every part does its work.
     pub fn is_well(&self) -> bool {
-        self.parts().values().all(|(status, _)| *status == Status::Running)
+        self.parts()
+            .values()
+            .all(|(status, _)| *status == Status::Running)
     }
 }

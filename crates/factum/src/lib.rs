@@ -7,6 +7,9 @@
 pub use factum_core::*;
 #[doc(inline)]
 pub use factum_macros::Event;
+#[cfg(feature = "sqlite")]
+#[doc(inline)]
+pub use factum_sqlite::{Sqlite, SqliteBroker, SqliteOptions, SqliteStore};
 
 mod env;
 pub use env::system_env;
@@ -16,12 +19,12 @@ mod app;
 pub use app::{App, Running, RunningService};
 mod bus;
 pub use bus::{CommandError, CommandOptions, Commands, Executed, Idempotency};
-mod work;
-mod relay;
 mod consumer;
 mod dead_letter;
 mod projector;
 mod queries;
+mod relay;
+mod work;
 pub use queries::{Found, Fresh, Queries, QueryError, Stale};
 mod timers;
 pub use timers::TimerHandler;
@@ -34,3 +37,20 @@ pub use operate::{
 };
 mod history;
 mod recorded;
+
+/// The guide and the README, compiled and run.
+#[cfg(doctest)]
+mod guide {
+    macro_rules! page {
+        ($name:ident, $path:literal) => {
+            #[doc = include_str!($path)]
+            struct $name;
+        };
+    }
+    page!(Readme, "../../../README.md");
+    page!(Aggregates, "../../../docs/guide/aggregates.md");
+    page!(Reactors, "../../../docs/guide/reactors.md");
+    page!(Projections, "../../../docs/guide/projections.md");
+    page!(Failures, "../../../docs/guide/failures.md");
+    page!(Evolution, "../../../docs/guide/evolution.md");
+}

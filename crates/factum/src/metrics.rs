@@ -73,7 +73,9 @@ struct OfOutcome {
 
 /// From 50 µs to 26 s, doubling: the range between a cached decision and a stuck disk.
 fn durations() -> Histogram {
-    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.000_05, 2.0, 20))
+    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(
+        0.000_05, 2.0, 20,
+    ))
 }
 
 /// All metrics of a process. Cheap to clone.
@@ -131,38 +133,74 @@ impl Default for Registered {
         Self {
             commands: register!("factum_commands", "Commands, by what became of them"),
             command_seconds,
-            conflicts: register!("factum_command_conflicts", "Decisions made again after a conflict"),
+            conflicts: register!(
+                "factum_command_conflicts",
+                "Decisions made again after a conflict"
+            ),
             cache_hits: register!("factum_aggregate_cache_hits", "Aggregates found loaded"),
-            cache_misses: register!("factum_aggregate_cache_misses", "Aggregates loaded from the store"),
+            cache_misses: register!(
+                "factum_aggregate_cache_misses",
+                "Aggregates loaded from the store"
+            ),
             position: register!("factum_store_position", "Position of the last record"),
             relay_pending: register!("factum_relay_pending", "Records that are not published yet"),
             relay_published: register!("factum_relay_published", "Records published"),
-            messages: register!("factum_consumer_messages", "Messages, by what became of them"),
+            messages: register!(
+                "factum_consumer_messages",
+                "Messages, by what became of them"
+            ),
             handler_seconds,
-            lag: register!("factum_consumer_lag", "Messages that a group has not finished"),
+            lag: register!(
+                "factum_consumer_lag",
+                "Messages that a group has not finished"
+            ),
             in_flight: register!("factum_consumer_in_flight", "Messages being handled"),
-            rebalances: register!("factum_consumer_rebalances", "Changes of what a member is assigned"),
-            unknown: register!("factum_unknown_events", "Messages of types that the group doesn't handle"),
-            premature: register!("factum_premature_messages", "Messages whose predecessor was lost on the way"),
+            rebalances: register!(
+                "factum_consumer_rebalances",
+                "Changes of what a member is assigned"
+            ),
+            unknown: register!(
+                "factum_unknown_events",
+                "Messages of types that the group doesn't handle"
+            ),
+            premature: register!(
+                "factum_premature_messages",
+                "Messages whose predecessor was lost on the way"
+            ),
             retries: register!("factum_retries", "Failures that will be tried again"),
-            dead_total: register!("factum_dead_letters_made", "Messages that became dead letters"),
+            dead_total: register!(
+                "factum_dead_letters_made",
+                "Messages that became dead letters"
+            ),
             dead: register!("factum_dead_letters", "Dead letters that wait for a person"),
             parked: register!("factum_parked_messages", "Messages that are parked"),
-            redrives: register!("factum_redrives", "Messages redriven, by what became of the request"),
-            projection_position: register!("factum_projection_position", "How far a projection has come"),
-            projection_lag: register!("factum_projection_lag_events", "Records that a projection is behind"),
+            redrives: register!(
+                "factum_redrives",
+                "Messages redriven, by what became of the request"
+            ),
+            projection_position: register!(
+                "factum_projection_position",
+                "How far a projection has come"
+            ),
+            projection_lag: register!(
+                "factum_projection_lag_events",
+                "Records that a projection is behind"
+            ),
             projection_seconds: register!(
                 "factum_projection_write_duration_seconds",
                 "Time that the last batch of a projection took"
             ),
-            query_waits: register!("factum_query_waits", "Queries with a token, by how they ended"),
+            query_waits: register!(
+                "factum_query_waits",
+                "Queries with a token, by how they ended"
+            ),
             registry: Arc::new(Mutex::new(registry)),
         }
     }
 }
 
 impl Registered {
-    /// All metrics in the text format that Prometheus and OpenMetrics scrapers read.
+    /// All metrics in the text format that scrapers of Prometheus and its kin read.
     pub fn render(&self) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,7 +211,10 @@ impl Registered {
 
     /// The metrics of one service.
     pub(crate) fn of(&self, service: &ServiceName) -> Metrics {
-        Metrics { all: self.clone(), service: service.to_string() }
+        Metrics {
+            all: self.clone(),
+            service: service.to_string(),
+        }
     }
 }
 
@@ -195,12 +236,16 @@ fn number(value: u64) -> i64 {
 }
 
 fn of_group(group: &Group) -> OfGroup {
-    OfGroup { group: group.to_string() }
+    OfGroup {
+        group: group.to_string(),
+    }
 }
 
 impl Metrics {
     fn service(&self) -> OfService {
-        OfService { service: self.service.clone() }
+        OfService {
+            service: self.service.clone(),
+        }
     }
 
     pub(crate) fn command(&self, aggregate: &str, outcome: &str, took: Duration) {
@@ -210,7 +255,10 @@ impl Metrics {
             outcome: outcome.into(),
         };
         self.all.commands.get_or_create(&labels).inc();
-        self.all.command_seconds.get_or_create(&self.service()).observe(took.as_secs_f64());
+        self.all
+            .command_seconds
+            .get_or_create(&self.service())
+            .observe(took.as_secs_f64());
     }
 
     pub(crate) fn conflict(&self) {
@@ -218,26 +266,47 @@ impl Metrics {
     }
 
     pub(crate) fn cache(&self, hit: bool) {
-        let family = if hit { &self.all.cache_hits } else { &self.all.cache_misses };
+        let family = if hit {
+            &self.all.cache_hits
+        } else {
+            &self.all.cache_misses
+        };
         family.get_or_create(&self.service()).inc();
     }
 
     pub(crate) fn head(&self, position: u64) {
-        self.all.position.get_or_create(&self.service()).set(number(position));
+        self.all
+            .position
+            .get_or_create(&self.service())
+            .set(number(position));
     }
 
     pub(crate) fn relay_pending(&self, records: u64) {
-        self.all.relay_pending.get_or_create(&self.service()).set(number(records));
+        self.all
+            .relay_pending
+            .get_or_create(&self.service())
+            .set(number(records));
     }
 
     pub(crate) fn published(&self, topic: &Topic) {
-        self.all.relay_published.get_or_create(&OfTopic { topic: topic.to_string() }).inc();
+        self.all
+            .relay_published
+            .get_or_create(&OfTopic {
+                topic: topic.to_string(),
+            })
+            .inc();
     }
 
     pub(crate) fn message(&self, group: &Group, outcome: &str, took: Duration) {
-        let labels = OfMessage { group: group.to_string(), outcome: outcome.into() };
+        let labels = OfMessage {
+            group: group.to_string(),
+            outcome: outcome.into(),
+        };
         self.all.messages.get_or_create(&labels).inc();
-        self.all.handler_seconds.get_or_create(&of_group(group)).observe(took.as_secs_f64());
+        self.all
+            .handler_seconds
+            .get_or_create(&of_group(group))
+            .observe(took.as_secs_f64());
     }
 
     pub(crate) fn lag(&self, inbox: &factum_core::InboxId, lag: u64) {
@@ -250,7 +319,10 @@ impl Metrics {
     }
 
     pub(crate) fn in_flight(&self, group: &Group, change: i64) {
-        self.all.in_flight.get_or_create(&of_group(group)).inc_by(change);
+        self.all
+            .in_flight
+            .get_or_create(&of_group(group))
+            .inc_by(change);
     }
 
     pub(crate) fn rebalance(&self, group: &Group) {
@@ -266,28 +338,63 @@ impl Metrics {
     }
 
     pub(crate) fn failure(&self, group: &Group, class: FailureClass, dead: bool) {
-        let labels = OfFailure { group: group.to_string(), class: class.to_string() };
-        let family = if dead { &self.all.dead_total } else { &self.all.retries };
+        let labels = OfFailure {
+            group: group.to_string(),
+            class: class.to_string(),
+        };
+        let family = if dead {
+            &self.all.dead_total
+        } else {
+            &self.all.retries
+        };
         family.get_or_create(&labels).inc();
     }
 
     pub(crate) fn parked(&self, group: &Group, parked: u64, dead: u64) {
-        self.all.parked.get_or_create(&of_group(group)).set(number(parked));
-        self.all.dead.get_or_create(&of_group(group)).set(number(dead));
+        self.all
+            .parked
+            .get_or_create(&of_group(group))
+            .set(number(parked));
+        self.all
+            .dead
+            .get_or_create(&of_group(group))
+            .set(number(dead));
     }
 
     pub(crate) fn redrive(&self, outcome: &str) {
-        self.all.redrives.get_or_create(&OfOutcome { outcome: outcome.into() }).inc();
+        self.all
+            .redrives
+            .get_or_create(&OfOutcome {
+                outcome: outcome.into(),
+            })
+            .inc();
     }
 
     pub(crate) fn projection(&self, projection: &str, position: u64, head: u64, took: Duration) {
-        let labels = OfProjection { service: self.service.clone(), projection: projection.into() };
-        self.all.projection_position.get_or_create(&labels).set(number(position));
-        self.all.projection_lag.get_or_create(&labels).set(number(head.saturating_sub(position)));
-        self.all.projection_seconds.get_or_create(&labels).set(took.as_secs_f64());
+        let labels = OfProjection {
+            service: self.service.clone(),
+            projection: projection.into(),
+        };
+        self.all
+            .projection_position
+            .get_or_create(&labels)
+            .set(number(position));
+        self.all
+            .projection_lag
+            .get_or_create(&labels)
+            .set(number(head.saturating_sub(position)));
+        self.all
+            .projection_seconds
+            .get_or_create(&labels)
+            .set(took.as_secs_f64());
     }
 
     pub(crate) fn query_wait(&self, outcome: &str) {
-        self.all.query_waits.get_or_create(&OfOutcome { outcome: outcome.into() }).inc();
+        self.all
+            .query_waits
+            .get_or_create(&OfOutcome {
+                outcome: outcome.into(),
+            })
+            .inc();
     }
 }

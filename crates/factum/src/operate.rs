@@ -239,7 +239,7 @@ impl Operations {
                 match self.redrive(&dead.id, dead.revision, by).await {
                     Ok(()) => done.redriven += 1,
                     Err(OperatorError::Gone(_) | OperatorError::Changed { .. }) => {
-                        done.changed += 1
+                        done.changed += 1;
                     }
                     Err(OperatorError::Failed(error)) => {
                         return Err(

@@ -125,6 +125,9 @@ struct Memory {
     /// Whether this program kept up the generation that readers see: when they see one of another shape
     /// afterwards, another program has taken over.
     followed: bool,
+    /// Whether it has made a plan before. The first one drops what other programs left half-built: one that still
+    /// builds it is fenced, and builds it again; one that is gone would leave it for ever.
+    planned: bool,
 }
 
 /// Why a plan is no longer followed.
@@ -189,9 +192,10 @@ impl Projector<'_> {
             fingerprint: self.projection.fingerprint(),
             rebuild: memory.rebuild,
             useless: &memory.useless,
-            shared: self.core.store.capabilities().shared,
+            others: memory.planned && self.core.store.capabilities().shared,
         };
         let plan = plan(&stored, &wish);
+        memory.planned = true;
         self.note(&stored, &plan);
         if let Some(seen) = stored.seen()
             && memory.followed

@@ -33,7 +33,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// A random part of `base`, doubled with each of `failures`, so that many who failed together don't try together.
 pub(crate) fn backoff(env: &Env, failures: u32) -> Duration {
     let (base, cap) = BACKOFF;
-    let wait = base.saturating_mul(2_u32.saturating_pow(failures.min(10))).min(cap);
+    let wait = base
+        .saturating_mul(2_u32.saturating_pow(failures.min(10)))
+        .min(cap);
     wait.mul_f64(0.5 + env.fraction() / 2.0)
 }
 
@@ -61,7 +63,11 @@ pub(crate) async fn run(
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => error,
         };
-        health.set(&part, Status::Degraded(format!("{error:#}")), core.env.now());
+        health.set(
+            &part,
+            Status::Degraded(format!("{error:#}")),
+            core.env.now(),
+        );
         pause(&stop, backoff(&core.env, failures)).await;
         failures += 1;
     }
@@ -111,14 +117,23 @@ async fn refuse_a_lost_time_line(core: &Core, broker: &dyn Broker) -> Result<(),
             let partition = TopicPartition::new(topic.clone(), partition);
             let marks = broker.watermarks(&partition).await?;
             let from = marks.end.saturating_sub(TAIL_MESSAGES).max(marks.first);
-            let tail = broker.read(&partition, from, usize::try_from(TAIL_MESSAGES).unwrap_or(usize::MAX)).await?;
+            let tail = broker
+                .read(
+                    &partition,
+                    from,
+                    usize::try_from(TAIL_MESSAGES).unwrap_or(usize::MAX),
+                )
+                .await?;
             let known = tail.iter().filter_map(|message| {
-                let link = Link::from_headers(|name| message.headers.get(name)).ok().flatten()?;
+                let link = Link::from_headers(|name| message.headers.get(name))
+                    .ok()
+                    .flatten()?;
                 (link.source == identity.id).then_some(link.at)
             });
             if let Some(seen) = known.max() {
-                may_publish(identity.epoch, head, seen)
-                    .map_err(|why| Error::fatal(format!("store of service `{}`: {why}", core.service)))?;
+                may_publish(identity.epoch, head, seen).map_err(|why| {
+                    Error::fatal(format!("store of service `{}`: {why}", core.service))
+                })?;
             }
         }
     }
@@ -138,9 +153,13 @@ async fn publish(
     let format = factum_core::wire::WireFormat::Envelope;
     let mut published = claim.checkpoint;
     loop {
-        let page = core.store.read_log(run.cursor(), &LogFilter::default(), BATCH_RECORDS_MAX).await?;
+        let page = core
+            .store
+            .read_log(run.cursor(), &LogFilter::default(), BATCH_RECORDS_MAX)
+            .await?;
         core.metrics.head(page.head.position.0);
-        core.metrics.relay_pending(page.head.position.0.saturating_sub(run.base().position.0));
+        core.metrics
+            .relay_pending(page.head.position.0.saturating_sub(run.base().position.0));
         let mut batch = Vec::new();
         let mut held = false;
         for record in &page.records {
@@ -153,7 +172,9 @@ async fn publish(
                 Offer::Send(link) => {
                     let outgoing = match dead_letter::outgoing(record, link)? {
                         Some(copy) => copy,
-                        None => factum_core::wire::write(record, link, format, core.service.as_str())?,
+                        None => {
+                            factum_core::wire::write(record, link, format, core.service.as_str())?
+                        }
                     };
                     core.metrics.published(&outgoing.topic);
                     batch.push((record.at.position.0, outgoing));
@@ -179,7 +200,10 @@ async fn publish(
         }
         if idle && !held && run.in_flight() == 0 {
             well();
-            let wait = core.store.wait(Signal::Head, page.head.position.0.max(run.cursor().position.0));
+            let wait = core.store.wait(
+                Signal::Head,
+                page.head.position.0.max(run.cursor().position.0),
+            );
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
@@ -194,24 +218,34 @@ fn acknowledge(run: &mut RelayRun, reports: Vec<factum_core::Report>) -> Result<
     for report in reports {
         let offset = report.result.map_err(|error| error.while_("publishing"))?;
         run.acknowledge(Position(report.sequence), offset)
-            .map_err(|overtaken| Error::transient("a publication lost its order").caused_by(overtaken))?;
+            .map_err(|overtaken| {
+                Error::transient("a publication lost its order").caused_by(overtaken)
+            })?;
     }
     Ok(())
 }
 
 async fn checkpoint(core: &Core, run: &mut RelayRun, claim: &RelayClaim) -> Result<(), Error> {
-    let Some((checkpoint, lasts)) = run.checkpoint() else { return Ok(()) };
+    let Some((checkpoint, lasts)) = run.checkpoint() else {
+        return Ok(());
+    };
     let mut commit = Commit::new(core.env.commit_id(), core.env.now());
-    commit.input = Input::Relay(RelayInput { fence: claim.fence, checkpoint, lasts });
+    commit.input = Input::Relay(RelayInput {
+        fence: claim.fence,
+        checkpoint,
+        lasts,
+    });
     match core.store.commit(commit).await {
         Ok(_) => {
             run.saved(checkpoint);
             Ok(())
         }
-        Err(CommitError::Fenced { role, stored }) => {
-            Err(Error::fenced(format!("{role} has another owner (fence {stored})")))
-        }
+        Err(CommitError::Fenced { role, stored }) => Err(Error::fenced(format!(
+            "{role} has another owner (fence {stored})"
+        ))),
         Err(CommitError::Failed(error)) => Err(error.while_("writing the relay's checkpoint")),
-        Err(error) => Err(Error::fatal(format!("the relay's checkpoint {checkpoint} was refused: {error}"))),
+        Err(error) => Err(Error::fatal(format!(
+            "the relay's checkpoint {checkpoint} was refused: {error}"
+        ))),
     }
 }

@@ -41,8 +41,14 @@ impl Service {
         match Kind::<A>::new() {
             Ok(kind) => {
                 let category = kind.category().clone();
-                if self.kinds.insert(category.clone(), Arc::new(kind)).is_some() {
-                    self.errors.push(Error::fatal(format!("category `{category}` has two aggregates")));
+                if self
+                    .kinds
+                    .insert(category.clone(), Arc::new(kind))
+                    .is_some()
+                {
+                    self.errors.push(Error::fatal(format!(
+                        "category `{category}` has two aggregates"
+                    )));
                 }
             }
             Err(error) => self.errors.push(error),
@@ -68,7 +74,10 @@ impl Service {
 
     /// Adds a handler for the timers whose ids begin with `<name>/`.
     pub fn timer<H: crate::TimerHandler>(mut self, name: &'static str, handler: H) -> Self {
-        self.timers.push((format!("{name}/"), Arc::new(crate::timers::Handling(handler))));
+        self.timers.push((
+            format!("{name}/"),
+            Arc::new(crate::timers::Handling(handler)),
+        ));
         self
     }
 
@@ -94,7 +103,10 @@ impl Service {
             }
         }
         for (index, group) in self.groups.iter().enumerate() {
-            if self.groups[..index].iter().any(|other| other.name == group.name) {
+            if self.groups[..index]
+                .iter()
+                .any(|other| other.name == group.name)
+            {
                 return fatal(format!("group `{}` is declared twice", group.name));
             }
             for (position, (topic, reactor)) in group.reactors.iter().enumerate() {
@@ -102,7 +114,11 @@ impl Service {
                     other == topic && reacting.name() == reactor.name()
                 };
                 if group.reactors[..position].iter().any(same) {
-                    return fatal(format!("group `{}` has handler `{}` twice", group.name, reactor.name()));
+                    return fatal(format!(
+                        "group `{}` has handler `{}` twice",
+                        group.name,
+                        reactor.name()
+                    ));
                 }
             }
         }
@@ -112,7 +128,9 @@ impl Service {
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,7 +162,7 @@ impl GroupSpec {
             room: Room::default(),
             concurrency: 32,
             crashes_max: 3,
-            remember: Duration::from_secs(7 * 24 * 3600),
+            remember: Duration::from_hours(7 * 24),
             session: Duration::from_secs(10),
             errors: Vec::new(),
         }
@@ -154,7 +172,9 @@ impl GroupSpec {
     pub fn on<R: Reactor>(mut self, topic: &'static str, reactor: R) -> Self {
         match Reacting::new(reactor) {
             Ok(reactor) => self.reactors.push((Topic::of(topic), Arc::new(reactor))),
-            Err(error) => self.errors.push(error.while_(format!("group `{}`", self.name))),
+            Err(error) => self
+                .errors
+                .push(error.while_(format!("group `{}`", self.name))),
         }
         self
     }
@@ -204,7 +224,11 @@ impl GroupSpec {
 
     /// The topics that the group reads.
     pub(crate) fn topics(&self) -> Vec<Topic> {
-        let mut topics: Vec<_> = self.reactors.iter().map(|(topic, _)| topic.clone()).collect();
+        let mut topics: Vec<_> = self
+            .reactors
+            .iter()
+            .map(|(topic, _)| topic.clone())
+            .collect();
         topics.sort();
         topics.dedup();
         topics
@@ -212,12 +236,16 @@ impl GroupSpec {
 
     /// Whether any handler of messages from `topic` reads events of this name.
     pub(crate) fn handles(&self, topic: &Topic, name: &str) -> bool {
-        self.reactors.iter().any(|(known, reactor)| known == topic && reactor.names().contains(&name))
+        self.reactors
+            .iter()
+            .any(|(known, reactor)| known == topic && reactor.names().contains(&name))
     }
 }
 
 impl fmt::Debug for GroupSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupSpec").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("GroupSpec")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -121,9 +121,12 @@ impl Handlers {
             event_id.clone(),
             Part::WHOLE,
         );
-        let fired = AssertUnwindSafe(handler.fire(timer, &mut cx))
-            .catch_unwind()
-            .await;
+        let mut story = None;
+        let fired = async {
+            story = handler.correlation_id(timer);
+            handler.fire(timer, &mut cx).await
+        };
+        let fired = AssertUnwindSafe(fired).catch_unwind().await;
         let fired = fired.unwrap_or_else(|panic| {
             let message = format!(
                 "handler `{handler_name}` panicked: {}",
@@ -161,9 +164,7 @@ impl Handlers {
         }
         let work = Work {
             cause: Cause {
-                correlation_id: handler
-                    .correlation_id(timer)
-                    .unwrap_or_else(|| event_id.clone()),
+                correlation_id: story.unwrap_or_else(|| event_id.clone()),
                 causation_id: Some(event_id),
                 metadata: Arc::new(Metadata::new()),
             },
@@ -178,9 +179,8 @@ impl Handlers {
             audit,
         };
         match core.apply(&work).await {
-            Ok(_) => Ok(()),
-            // It was cancelled or set again while its handler ran: what the handler said doesn't happen.
-            Err(WorkError::Commit(CommitError::TimerChanged(_))) => Ok(()),
+            // Where it was cancelled or set again while its handler ran, what the handler said doesn't happen.
+            Ok(_) | Err(WorkError::Commit(CommitError::TimerChanged(_))) => Ok(()),
             Err(WorkError::Commit(error)) => match error.class() {
                 ErrorClass::Fenced => Err(Unfired::Fenced),
                 ErrorClass::Fatal => Err(Unfired::Fatal(Error::fatal(format!(

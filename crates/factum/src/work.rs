@@ -19,10 +19,11 @@ use std::{
 };
 
 use factum_core::{
-    AggregateKind, AnyAggregate, AnyError, Append, AuditEntry, Category, Codec, Commit, CommitError,
-    CommitId, Committed, Condition, Decision, Destination, Draft, Effect, Encoded, Env, Error,
-    Execution, ExpectedVersion, Input, Key, MessageId, Metadata, Position, Reaction, RecordKind,
-    Refusal, ServiceName, Snapshot, Store, StreamId, TimerWrite, Timestamp, Topic, Version,
+    AggregateKind, AnyAggregate, AnyError, Append, AuditEntry, Category, Codec, Commit,
+    CommitError, CommitId, Committed, Condition, Decision, Destination, Draft, Effect, Encoded,
+    Env, Error, Execution, ExpectedVersion, Input, Key, MessageId, Metadata, Position, Reaction,
+    RecordKind, Refusal, ServiceName, Snapshot, Store, StreamId, TimerWrite, Timestamp, Topic,
+    Version,
 };
 use lru::LruCache;
 use tokio::sync::OwnedMutexGuard;
@@ -159,7 +160,15 @@ impl Core {
         metrics: Metrics,
     ) -> Self {
         let bound = NonZeroUsize::new(AGGREGATES_MAX).expect("the bound is not zero");
-        Self { service, store, env, kinds, topics, metrics, slots: Mutex::new(LruCache::new(bound)) }
+        Self {
+            service,
+            store,
+            env,
+            kinds,
+            topics,
+            metrics,
+            slots: Mutex::new(LruCache::new(bound)),
+        }
     }
 
     /// Commits `work`, deciding its commands as often as conflicts ask for it.
@@ -205,15 +214,13 @@ impl Core {
         }
         match outcome {
             Ok(()) => self.commit(work, plan).await,
-            Err(undecided) => {
-                match undecided {
-                    Undecided::More(stream) => Attempt::More(stream),
-                    Undecided::Failed(WorkError::Rejected(stream, error)) => {
-                        self.confirm(plan, WorkError::Rejected(stream, error)).await
-                    }
-                    Undecided::Failed(error) => Attempt::Failed(error),
+            Err(undecided) => match undecided {
+                Undecided::More(stream) => Attempt::More(stream),
+                Undecided::Failed(WorkError::Rejected(stream, error)) => {
+                    self.confirm(plan, WorkError::Rejected(stream, error)).await
                 }
-            }
+                Undecided::Failed(error) => Attempt::Failed(error),
+            },
         }
     }
 
@@ -232,16 +239,38 @@ impl Core {
             } else {
                 self.metrics.cache(true);
             }
-            let before = guard.aggregate.as_ref().map_or(Version::ZERO, |loaded| loaded.version());
-            locked.insert(stream.clone(), Held { guard, slot, before, snapshot: None });
+            let before = guard
+                .aggregate
+                .as_ref()
+                .map_or(Version::ZERO, |loaded| loaded.version());
+            locked.insert(
+                stream.clone(),
+                Held {
+                    guard,
+                    slot,
+                    before,
+                    snapshot: None,
+                },
+            );
         }
         let now = self.env.now();
-        Ok(Plan { now, locked, appends: Vec::new(), outbox: Vec::new(), timers: Vec::new() })
+        Ok(Plan {
+            now,
+            locked,
+            appends: Vec::new(),
+            outbox: Vec::new(),
+            timers: Vec::new(),
+        })
     }
 
     fn slot(&self, stream: &StreamId) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Slot { loaded: Arc::default(), suspect: AtomicBool::new(false) });
+        let new = || {
+            Arc::new(Slot {
+                loaded: Arc::default(),
+                suspect: AtomicBool::new(false),
+            })
+        };
         slots.get_or_insert(stream.clone(), new).clone()
     }
 
@@ -253,7 +282,10 @@ impl Core {
             None => kind.empty(),
         };
         loop {
-            let page = self.store.read_stream(stream, aggregate.version().next(), LOAD_EVENTS_MAX).await?;
+            let page = self
+                .store
+                .read_stream(stream, aggregate.version().next(), LOAD_EVENTS_MAX)
+                .await?;
             for record in &page.records {
                 guarded("an event", || aggregate.apply(record))
                     .flatten()
@@ -292,15 +324,34 @@ impl Core {
                 Ok(())
             }
             Effect::Send { topic, key, event } => {
-                let to = self.destination(topic.as_str(), Some(key.clone())).map_err(broken)?;
-                let draft = self.draft(RecordKind::Message, None, event.clone(), Some(to), cause, plan.now);
+                let to = self
+                    .destination(topic.as_str(), Some(key.clone()))
+                    .map_err(broken)?;
+                let draft = self.draft(
+                    RecordKind::Message,
+                    None,
+                    event.clone(),
+                    Some(to),
+                    cause,
+                    plan.now,
+                );
                 plan.outbox.push(draft);
                 Ok(())
             }
-            Effect::Import { stream, event, timestamp } => {
+            Effect::Import {
+                stream,
+                event,
+                timestamp,
+            } => {
                 let stream_id = Some(stream.clone());
-                let draft =
-                    self.draft(RecordKind::Import, stream_id, event.clone(), None, cause, *timestamp);
+                let draft = self.draft(
+                    RecordKind::Import,
+                    stream_id,
+                    event.clone(),
+                    None,
+                    cause,
+                    *timestamp,
+                );
                 plan.append(stream, ExpectedVersion::Any, vec![draft]);
                 Ok(())
             }
@@ -321,22 +372,41 @@ impl Core {
             return Err(Undecided::More(stream.clone()));
         };
         held.guard.deciding = true;
-        let aggregate = held.guard.aggregate.as_mut().expect("a locked aggregate is loaded");
+        let aggregate = held
+            .guard
+            .aggregate
+            .as_mut()
+            .expect("a locked aggregate is loaded");
         let before = aggregate.version();
         let decision = Decision::new(&self.env, before, cause.metadata.clone());
-        let decided = guarded(A_DECISION, || aggregate.decide(&*execution.command, &decision))
-            .unwrap_or_else(|panic| Err(Refusal::Broken(panic.while_(format!("deciding on `{stream}`")))));
+        let decided = guarded(A_DECISION, || {
+            aggregate.decide(&*execution.command, &decision)
+        })
+        .unwrap_or_else(|panic| {
+            Err(Refusal::Broken(
+                panic.while_(format!("deciding on `{stream}`")),
+            ))
+        });
         let events = match decided {
             Ok(events) => events,
             Err(Refusal::Broken(error)) => return Err(broken(error)),
             Err(Refusal::Rejected(error)) => {
-                let then = execution.on_rejected.as_ref().filter(|_| depth < REJECTIONS_DEEP_MAX);
+                let then = execution
+                    .on_rejected
+                    .as_ref()
+                    .filter(|_| depth < REJECTIONS_DEEP_MAX);
                 let (Some(then), Some(mut reaction)) = (then, cx.map(Reaction::again)) else {
-                    return Err(Undecided::Failed(WorkError::Rejected(stream.clone(), error)));
+                    return Err(Undecided::Failed(WorkError::Rejected(
+                        stream.clone(),
+                        error,
+                    )));
                 };
-                then(&*error, &mut reaction).map_err(|failure| broken(Error::poison(failure.message())))?;
+                then(&*error, &mut reaction)
+                    .map_err(|failure| broken(Error::poison(failure.message())))?;
                 let effects = reaction.into_effects();
-                return effects.iter().try_for_each(|effect| self.decide(effect, cx, cause, plan, depth + 1));
+                return effects
+                    .iter()
+                    .try_for_each(|effect| self.decide(effect, cx, cause, plan, depth + 1));
             }
         };
         if events.is_empty() {
@@ -347,15 +417,27 @@ impl Core {
         if every > 0 && before.0 / every != after.0 / every {
             let state = aggregate.state().map_err(broken)?;
             let state = state.as_str().as_bytes().to_vec().into();
-            held.snapshot = Some(Snapshot { version: after, state });
+            held.snapshot = Some(Snapshot {
+                version: after,
+                state,
+            });
         }
-        let key = aggregate.partition_key().unwrap_or_else(|| stream.id().into());
+        let key = aggregate
+            .partition_key()
+            .unwrap_or_else(|| stream.id().into());
         let to = match kind.topic() {
             Some(topic) => Some(self.destination(topic, Some(key)).map_err(broken)?),
             None => None,
         };
         let drafts = events.into_iter().map(|event| {
-            self.draft(RecordKind::Event, Some(stream.clone()), event, to.clone(), cause, plan.now)
+            self.draft(
+                RecordKind::Event,
+                Some(stream.clone()),
+                event,
+                to.clone(),
+                cause,
+                plan.now,
+            )
         });
         let drafts = drafts.collect();
         plan.append(stream, ExpectedVersion::Exact(before), drafts);
@@ -372,7 +454,11 @@ impl Core {
             )));
         };
         let partition = key.as_ref().map_or(0, |key| key.partition(*partitions));
-        Ok(Destination { topic: topic.clone(), partition, key })
+        Ok(Destination {
+            topic: topic.clone(),
+            partition,
+            key,
+        })
     }
 
     fn draft(
@@ -403,7 +489,8 @@ impl Core {
 
     async fn commit(&self, work: &Work<'_>, mut plan: Plan) -> Attempt {
         let input = (work.input)();
-        let changes = !plan.appends.is_empty() || !plan.outbox.is_empty() || !plan.timers.is_empty();
+        let changes =
+            !plan.appends.is_empty() || !plan.outbox.is_empty() || !plan.timers.is_empty();
         if !changes && matches!(input, Input::None | Input::Command(_)) && work.audit.is_none() {
             return self.confirm_nothing(plan).await;
         }
@@ -413,16 +500,26 @@ impl Core {
         commit.appends = std::mem::take(&mut plan.appends);
         commit.outbox = std::mem::take(&mut plan.outbox);
         commit.timers = std::mem::take(&mut plan.timers);
-        let appended: BTreeSet<_> = commit.appends.iter().map(|append| append.stream.clone()).collect();
+        let appended: BTreeSet<_> = commit
+            .appends
+            .iter()
+            .map(|append| append.stream.clone())
+            .collect();
         for (stream, held) in &plan.locked {
             commit.stands_on.extend(held.guard.standing_on);
             // A command that led to nothing was decided on this version all the same.
             if !appended.contains(stream) {
                 let expected = ExpectedVersion::Exact(held.before);
-                commit.conditions.push(Condition::Stream { stream: stream.clone(), expected });
+                commit.conditions.push(Condition::Stream {
+                    stream: stream.clone(),
+                    expected,
+                });
             }
         }
-        let destinations: Vec<_> = commit.drafts().map(|draft| draft.destination.clone()).collect();
+        let destinations: Vec<_> = commit
+            .drafts()
+            .map(|draft| draft.destination.clone())
+            .collect();
         let versions = plan.versions();
         let (result, held) = self.hand_over(commit, plan).await;
         match result {
@@ -437,10 +534,16 @@ impl Core {
                     let positions = (first.0..).map(Position);
                     let placed = positions.zip(destinations);
                     placed
-                        .filter_map(|(position, to)| to.map(|to| (to.topic, to.partition, position, to.key)))
+                        .filter_map(|(position, to)| {
+                            to.map(|to| (to.topic, to.partition, position, to.key))
+                        })
                         .collect()
                 });
-                Attempt::Done(Applied { committed, versions, published })
+                Attempt::Done(Applied {
+                    committed,
+                    versions,
+                    published,
+                })
             }
             Err(error) if is_conflict(&error) => Attempt::Again(error),
             Err(error) => Attempt::Failed(WorkError::Commit(error)),
@@ -465,7 +568,15 @@ impl Core {
                 held.guard.standing_on = Some(id);
             }
             held.guard.deciding = false;
-            (stream, InFlight { slot: held.slot, id, snapshot: held.snapshot, settled: false })
+            (
+                stream,
+                InFlight {
+                    slot: held.slot,
+                    id,
+                    snapshot: held.snapshot,
+                    settled: false,
+                },
+            )
         });
         let mut held: Vec<_> = held.collect();
         let result = match first {
@@ -473,7 +584,9 @@ impl Core {
             Poll::Pending => future.await,
         };
         if result.is_ok() {
-            held.iter_mut().for_each(|(_, in_flight)| in_flight.settled = true);
+            for (_, in_flight) in &mut held {
+                in_flight.settled = true;
+            }
         }
         (result, held)
     }
@@ -482,7 +595,11 @@ impl Core {
     async fn confirm_nothing(&self, plan: Plan) -> Attempt {
         let versions = plan.versions();
         match self.confirmed(plan).await {
-            Ok(committed) => Attempt::Done(Applied { committed, versions, published: Vec::new() }),
+            Ok(committed) => Attempt::Done(Applied {
+                committed,
+                versions,
+                published: Vec::new(),
+            }),
             Err(error) if is_conflict(&error) => Attempt::Again(error),
             Err(error) => Attempt::Failed(WorkError::Commit(error)),
         }
@@ -505,7 +622,10 @@ impl Core {
         for (stream, held) in &plan.locked {
             commit.stands_on.extend(held.guard.standing_on);
             let expected = ExpectedVersion::Exact(held.before);
-            commit.conditions.push(Condition::Stream { stream: stream.clone(), expected });
+            commit.conditions.push(Condition::Stream {
+                stream: stream.clone(),
+                expected,
+            });
         }
         let (result, held) = self.hand_over(commit, plan).await;
         drop(held);
@@ -515,7 +635,11 @@ impl Core {
     async fn keep(&self, stream: &StreamId, snapshot: Snapshot) {
         let Ok(kind) = self.kind(stream) else { return };
         // A snapshot that can't be kept costs time at the next load, and nothing else.
-        if let Err(error) = self.store.save_snapshot(stream, kind.fingerprint(), snapshot).await {
+        if let Err(error) = self
+            .store
+            .save_snapshot(stream, kind.fingerprint(), snapshot)
+            .await
+        {
             tracing::warn!(stream.id = %stream, "snapshot of `{stream}` could not be kept: {error:#}");
         }
     }
@@ -523,16 +647,26 @@ impl Core {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("service", &self.service).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
     }
 }
 
 impl Plan {
     /// Adds events behind those of the same stream.
     fn append(&mut self, stream: &StreamId, expected: ExpectedVersion, drafts: Vec<Draft>) {
-        match self.appends.iter_mut().find(|append| append.stream == *stream) {
+        match self
+            .appends
+            .iter_mut()
+            .find(|append| append.stream == *stream)
+        {
             Some(append) => append.drafts.extend(drafts),
-            None => self.appends.push(Append { stream: stream.clone(), expected, drafts }),
+            None => self.appends.push(Append {
+                stream: stream.clone(),
+                expected,
+                drafts,
+            }),
         }
     }
 
@@ -547,7 +681,10 @@ impl Plan {
 
 impl Held {
     fn is_changed(&self) -> bool {
-        self.guard.aggregate.as_ref().is_some_and(|loaded| loaded.version() != self.before)
+        self.guard
+            .aggregate
+            .as_ref()
+            .is_some_and(|loaded| loaded.version() != self.before)
     }
 }
 
@@ -589,7 +726,8 @@ fn guarded<T>(what: &str, code: impl FnOnce() -> T) -> Result<T, Error> {
 /// What a panic said.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 fn broken(error: Error) -> Undecided {
@@ -600,6 +738,8 @@ fn broken(error: Error) -> Undecided {
 fn is_conflict(error: &CommitError) -> bool {
     matches!(
         error,
-        CommitError::Conflict { .. } | CommitError::RowChanged { .. } | CommitError::StoodOnFailed(_)
+        CommitError::Conflict { .. }
+            | CommitError::RowChanged { .. }
+            | CommitError::StoodOnFailed(_)
     )
 }

@@ -6,9 +6,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use factum_core::{
-    AuditEntry, CommitError, Disposition, Effect, Failure, FailureClass, FailureNote, HandlerName, Input,
-    Job, Message, MessageInput, ParkedInput, Parked, ParkedId, ParkedState, Part, Reaction, Recorded, Retried,
-    StreamId, Timestamp, Trying, Version, wire,
+    AuditEntry, CommitError, Disposition, Effect, Failure, FailureClass, FailureNote, HandlerName,
+    Input, Job, Message, MessageId, MessageInput, Parked, ParkedId, ParkedInput, ParkedState, Part,
+    Reaction, Recorded, Retried, StreamId, Timestamp, Trying, Version,
+    wire::{self, Incoming, WireError},
 };
 use futures_util::FutureExt as _;
 
@@ -33,18 +34,30 @@ struct Failed {
 
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Self {
-        Self { failure, handler: None }
+        Self {
+            failure,
+            handler: None,
+        }
     }
 }
 
 /// Handles a message of the partition.
-pub(super) async fn live(owner: &Owner, job: Job) -> Outcome {
-    let Job { message, wait, trying } = job;
+pub(super) async fn live(
+    owner: &Owner,
+    job: Job,
+    read: Option<Result<Incoming, WireError>>,
+) -> Outcome {
+    let Job {
+        message,
+        wait,
+        trying,
+    } = job;
     let core = &owner.consuming.core;
     let group = &owner.consuming.group.name;
     let started = core.env.now();
     core.metrics.in_flight(group, 1);
-    let outcome = live_inner(owner, &message, wait, trying).await;
+    let incoming = read.unwrap_or_else(|| wire::read(&message));
+    let outcome = live_inner(owner, &message, incoming, wait, trying).await;
     core.metrics.in_flight(group, -1);
     if matches!(outcome, Outcome::NoRoom | Outcome::Nothing) {
         // Nothing was done: the lane holds still for a moment, and the others flow on.
@@ -55,12 +68,18 @@ pub(super) async fn live(owner: &Owner, job: Job) -> Outcome {
         Outcome::Finished(_, true) => "parked",
         _ => "given_back",
     };
-    core.metrics.message(group, label, core.env.now().since(started));
+    core.metrics
+        .message(group, label, core.env.now().since(started));
     outcome
 }
 
-async fn live_inner(owner: &Owner, message: &Message, wait: bool, trying: Option<Trying>) -> Outcome {
-    let incoming = wire::read(message);
+async fn live_inner(
+    owner: &Owner,
+    message: &Message,
+    incoming: Result<Incoming, WireError>,
+    wait: bool,
+    trying: Option<Trying>,
+) -> Outcome {
     // The id is remembered for foreign messages: ours are told apart by their chain.
     let event_id = match &incoming {
         Ok(incoming) if incoming.link.is_none() => {
@@ -69,7 +88,11 @@ async fn live_inner(owner: &Owner, message: &Message, wait: bool, trying: Option
         }
         _ => None,
     };
-    let place = Place { owner, message, event_id };
+    let place = Place {
+        owner,
+        message,
+        event_id,
+    };
     if wait {
         let parked = place.parked(ParkedState::Waiting, None, None);
         return place.park(parked, true).await;
@@ -77,7 +100,12 @@ async fn live_inner(owner: &Owner, message: &Message, wait: bool, trying: Option
     if let Some(trying) = trying {
         if trying.tries > owner.consuming.group.crashes_max {
             let failure = crashed(trying.tries - 1);
-            return place.failed(Failed { failure, handler: None }).await;
+            return place
+                .failed(Failed {
+                    failure,
+                    handler: None,
+                })
+                .await;
         }
         if let Some(outcome) = mark(owner, trying).await {
             return outcome;
@@ -85,19 +113,30 @@ async fn live_inner(owner: &Owner, message: &Message, wait: bool, trying: Option
     }
     let incoming = match incoming {
         Ok(incoming) => incoming,
-        Err(error) => return place.failed(Failure::poison(error.to_string()).into()).await,
+        Err(error) => {
+            return place
+                .failed(Failure::poison(error.to_string()).into())
+                .await;
+        }
     };
     let effects = match react(owner, message, &incoming).await {
         Ok(effects) => effects,
         Err(failed) => return place.failed(failed).await,
     };
     let input = || place.input(Disposition::Apply);
-    let work = Work { cause: cause(&incoming), effects, input: &input, audit: None };
+    let work = Work {
+        cause: cause(&incoming),
+        effects,
+        input: &input,
+        audit: None,
+    };
     match commit(owner, &work).await {
         Ok(applied) => finished(applied.committed.inbox, false),
         Err(WorkError::Rejected(stream, error)) => {
             let message = format!("`{stream}` rejected the command: {error}");
-            place.failed(Failure::new(FailureClass::Rejected, message).into()).await
+            place
+                .failed(Failure::new(FailureClass::Rejected, message).into())
+                .await
         }
         Err(WorkError::Broken(error)) => place.failed(error.into_failed()).await,
         Err(WorkError::Commit(CommitError::DuplicateEvent(_))) => place.duplicate().await,
@@ -131,10 +170,19 @@ pub(super) async fn retry(owner: &Owner, parked: Parked, trying: Option<Trying>)
         Err(failed) => return retry_failed(owner, parked, failed).await,
     };
     let input = || retried(owner, &parked, Retried::Settled);
-    let work = Work { cause: cause(&incoming), effects, input: &input, audit: None };
+    let work = Work {
+        cause: cause(&incoming),
+        effects,
+        input: &input,
+        audit: None,
+    };
     match commit(owner, &work).await {
         Ok(_) => {
-            core.metrics.message(&consuming.group.name, "handled", core.env.now().since(started));
+            core.metrics.message(
+                &consuming.group.name,
+                "handled",
+                core.env.now().since(started),
+            );
             released(owner, &parked).await
         }
         Err(WorkError::Rejected(stream, error)) => {
@@ -148,7 +196,7 @@ pub(super) async fn retry(owner: &Owner, parked: Parked, trying: Option<Trying>)
 }
 
 /// Asks all handlers of the group what shall happen.
-async fn react(owner: &Owner, message: &Message, incoming: &wire::Incoming) -> Result<Effects, Failed> {
+async fn react(owner: &Owner, message: &Message, incoming: &Incoming) -> Result<Effects, Failed> {
     let consuming = &owner.consuming;
     let recorded = recorded(message, incoming);
     let mut effects = Vec::new();
@@ -159,27 +207,46 @@ async fn react(owner: &Owner, message: &Message, incoming: &wire::Incoming) -> R
         let handler = HandlerName::of(reactor.name());
         let cx = |part: Part| {
             let (group, handler) = (consuming.group.name.clone(), handler.clone());
-            Reaction::new(&consuming.core.env, group, handler, incoming.event_id.clone(), part)
+            Reaction::new(
+                &consuming.core.env,
+                group,
+                handler,
+                incoming.event_id.clone(),
+                part,
+            )
         };
-        let reactions = AssertUnwindSafe(reactor.react(&recorded, &cx)).catch_unwind().await;
+        let reactions = AssertUnwindSafe(reactor.react(&recorded, &cx))
+            .catch_unwind()
+            .await;
         let reactions = reactions.unwrap_or_else(|panic| {
             let message = format!("handler `{handler}` panicked: {}", panic_message(&*panic));
             Err(Failure::new(FailureClass::Panic, message))
         });
-        let reactions =
-            reactions.map_err(|failure| Failed { failure, handler: Some(handler.clone()) })?;
+        let reactions = reactions.map_err(|failure| Failed {
+            failure,
+            handler: Some(handler.clone()),
+        })?;
         for reaction in reactions.unwrap_or_default() {
             let again = Arc::new(reaction.again());
-            effects.extend(reaction.into_effects().into_iter().map(|effect| (effect, Some(again.clone()))));
+            effects.extend(
+                reaction
+                    .into_effects()
+                    .into_iter()
+                    .map(|effect| (effect, Some(again.clone()))),
+            );
         }
     }
     Ok(effects)
 }
 
 /// The message as handlers see it.
-fn recorded(message: &Message, incoming: &wire::Incoming) -> Recorded<Bytes> {
+fn recorded(message: &Message, incoming: &Incoming) -> Recorded<Bytes> {
     // Only a message of our own kind belongs to a stream; of others nothing more is known than what they say.
-    let stream = match (&incoming.link, &incoming.aggregate_type, &incoming.aggregate_id) {
+    let stream = match (
+        &incoming.link,
+        &incoming.aggregate_type,
+        &incoming.aggregate_id,
+    ) {
         (Some(_), Some(category), Some(id)) => format!("{category}/{id}").parse::<StreamId>().ok(),
         _ => None,
     };
@@ -189,7 +256,10 @@ fn recorded(message: &Message, incoming: &wire::Incoming) -> Recorded<Bytes> {
         event_id: incoming.event_id.clone(),
         event_type: incoming.event_type.clone(),
         timestamp: incoming.timestamp,
-        correlation_id: incoming.correlation_id.clone().unwrap_or_else(|| incoming.event_id.clone()),
+        correlation_id: incoming
+            .correlation_id
+            .clone()
+            .unwrap_or_else(|| incoming.event_id.clone()),
         causation_id: incoming.causation_id.clone(),
         metadata: Arc::new(incoming.metadata.clone()),
         part: Part::WHOLE,
@@ -200,11 +270,25 @@ fn recorded(message: &Message, incoming: &wire::Incoming) -> Recorded<Bytes> {
     }
 }
 
-fn cause(incoming: &wire::Incoming) -> Cause {
+fn cause(incoming: &Incoming) -> Cause {
     Cause {
-        correlation_id: incoming.correlation_id.clone().unwrap_or_else(|| incoming.event_id.clone()),
+        correlation_id: incoming
+            .correlation_id
+            .clone()
+            .unwrap_or_else(|| incoming.event_id.clone()),
         causation_id: Some(incoming.event_id.clone()),
         metadata: Arc::new(incoming.metadata.clone()),
+    }
+}
+
+/// The story of a message of which perhaps not all could be read.
+fn story(owner: &Owner, correlation: Option<MessageId>, event: Option<MessageId>) -> Cause {
+    let correlation_id = correlation.or_else(|| event.clone());
+    let correlation_id = correlation_id.unwrap_or_else(|| owner.consuming.core.env.message_id());
+    Cause {
+        correlation_id,
+        causation_id: event,
+        metadata: Arc::default(),
     }
 }
 
@@ -212,7 +296,7 @@ fn cause(incoming: &wire::Incoming) -> Cause {
 struct Place<'a> {
     owner: &'a Owner,
     message: &'a Message,
-    event_id: Option<(factum_core::MessageId, Timestamp)>,
+    event_id: Option<(MessageId, Timestamp)>,
 }
 
 impl Place<'_> {
@@ -234,7 +318,9 @@ impl Place<'_> {
         let core = &consuming.core;
         let Failed { failure, handler } = failed;
         match failure.outcome() {
-            factum_core::Outcome::Stop => return Outcome::Stop(stop_text(&handler, &failure)),
+            factum_core::Outcome::Stop => {
+                return Outcome::Stop(stop_text(handler.as_ref(), &failure));
+            }
             factum_core::Outcome::Skip(reason) => {
                 let audit = skipped(self.owner, self.message.offset, reason);
                 let input = || self.input(Disposition::Skip);
@@ -244,19 +330,45 @@ impl Place<'_> {
         }
         let due = match failure.outcome() {
             factum_core::Outcome::DeadLetter => None,
-            _ => consuming.group.retry.delay_for(failure.class(), 1, core.env.fraction()),
+            _ => consuming
+                .group
+                .retry
+                .delay_for(failure.class(), 1, core.env.fraction()),
         };
-        log_failure(self.owner, self.message.offset, 1, &handler, &failure, due.is_none());
+        log_failure(
+            self.owner,
+            self.message.offset,
+            1,
+            handler.as_ref(),
+            &failure,
+            due.is_none(),
+        );
         let now = core.env.now();
-        let state = if due.is_some() { ParkedState::Retrying } else { ParkedState::Dead };
-        let parked = self.parked(state, due.map(|wait| now + wait), Some(note(handler, &failure, now)));
+        let state = if due.is_some() {
+            ParkedState::Retrying
+        } else {
+            ParkedState::Dead
+        };
+        let parked = self.parked(
+            state,
+            due.map(|wait| now + wait),
+            Some(note(handler, &failure, now)),
+        );
         self.park(parked, false).await
     }
 
-    fn parked(&self, state: ParkedState, due: Option<Timestamp>, failure: Option<FailureNote>) -> Parked {
+    fn parked(
+        &self,
+        state: ParkedState,
+        due: Option<Timestamp>,
+        failure: Option<FailureNote>,
+    ) -> Parked {
         let glimpse = wire::glimpse(self.message);
         Parked {
-            id: ParkedId { inbox: self.owner.inbox().clone(), offset: self.message.offset },
+            id: ParkedId {
+                inbox: self.owner.inbox().clone(),
+                offset: self.message.offset,
+            },
             lane: self.message.lane(),
             state,
             revision: 1,
@@ -275,10 +387,16 @@ impl Place<'_> {
 
     async fn park(&self, parked: Parked, wait: bool) -> Outcome {
         let room = self.owner.consuming.group.room;
-        let copy = (parked.state == ParkedState::Dead).then(|| dead_letter::effect(&parked)).flatten();
+        let copy = (parked.state == ParkedState::Dead)
+            .then(|| dead_letter::effect(&parked))
+            .flatten();
         let input = || {
             let parked = Box::new(parked.clone());
-            self.input(if wait { Disposition::Wait(parked, room) } else { Disposition::Park(parked, room) })
+            self.input(if wait {
+                Disposition::Wait(parked, room)
+            } else {
+                Disposition::Park(parked, room)
+            })
         };
         let effects = copy.into_iter().map(|effect| (effect, None)).collect();
         match self.finish(effects, &input, None).await {
@@ -288,7 +406,8 @@ impl Place<'_> {
     }
 
     async fn duplicate(&self) -> Outcome {
-        self.finish(Vec::new(), &|| self.input(Disposition::Duplicate), None).await
+        self.finish(Vec::new(), &|| self.input(Disposition::Duplicate), None)
+            .await
     }
 
     async fn finish(
@@ -297,11 +416,14 @@ impl Place<'_> {
         input: &(dyn Fn() -> Input + Sync),
         audit: Option<AuditEntry>,
     ) -> Outcome {
-        let event_id = wire::glimpse(self.message).event_id;
-        let id = event_id.unwrap_or_else(|| self.owner.consuming.core.env.message_id());
-        let cause =
-            Cause { correlation_id: id.clone(), causation_id: Some(id), metadata: Arc::default() };
-        let work = Work { cause, effects, input, audit };
+        let glimpse = wire::glimpse(self.message);
+        let cause = story(self.owner, glimpse.correlation_id, glimpse.event_id);
+        let work = Work {
+            cause,
+            effects,
+            input,
+            audit,
+        };
         match commit(self.owner, &work).await {
             Ok(applied) => finished(applied.committed.inbox, false),
             Err(WorkError::Commit(CommitError::DuplicateEvent(_))) => {
@@ -331,22 +453,41 @@ async fn retry_failed(owner: &Owner, parked: Parked, failed: Failed) -> Outcome 
     let now = core.env.now();
     let mut audit = None;
     let (result, dead) = match failure.outcome() {
-        factum_core::Outcome::Stop => return Outcome::Stop(stop_text(&handler, &failure)),
+        factum_core::Outcome::Stop => return Outcome::Stop(stop_text(handler.as_ref(), &failure)),
         factum_core::Outcome::Skip(reason) => {
             audit = Some(skipped(owner, parked.id.offset, reason));
             (Retried::Settled, false)
         }
-        factum_core::Outcome::DeadLetter => (Retried::Dead(note(handler.clone(), &failure, now)), true),
+        factum_core::Outcome::DeadLetter => {
+            (Retried::Dead(note(handler.clone(), &failure, now)), true)
+        }
         factum_core::Outcome::Retry => {
             let failure_note = note(handler.clone(), &failure, now);
-            match consuming.group.retry.delay_for(failure.class(), tries, core.env.fraction()) {
-                Some(wait) => (Retried::Later { due: now + wait, failure: failure_note }, false),
+            match consuming
+                .group
+                .retry
+                .delay_for(failure.class(), tries, core.env.fraction())
+            {
+                Some(wait) => (
+                    Retried::Later {
+                        due: now + wait,
+                        failure: failure_note,
+                    },
+                    false,
+                ),
                 None => (Retried::Dead(failure_note), true),
             }
         }
     };
     if audit.is_none() {
-        log_failure(owner, parked.id.offset, tries, &handler, &failure, dead);
+        log_failure(
+            owner,
+            parked.id.offset,
+            tries,
+            handler.as_ref(),
+            &failure,
+            dead,
+        );
     }
     let mut effects = Vec::new();
     if let Retried::Dead(note) = &result {
@@ -355,10 +496,18 @@ async fn retry_failed(owner: &Owner, parked: Parked, failed: Failed) -> Outcome 
         effects.extend(dead_letter::effect(&copy).map(|effect| (effect, None)));
     }
     let settles = matches!(result, Retried::Settled);
-    let id = parked.event_id.clone().unwrap_or_else(|| core.env.message_id());
-    let cause = Cause { correlation_id: id.clone(), causation_id: Some(id), metadata: Arc::default() };
+    let cause = story(
+        owner,
+        parked.correlation_id.clone(),
+        parked.event_id.clone(),
+    );
     let input = || retried(owner, &parked, result.clone());
-    let work = Work { cause, effects, input: &input, audit };
+    let work = Work {
+        cause,
+        effects,
+        input: &input,
+        audit,
+    };
     match commit(owner, &work).await {
         Ok(_) if settles => released(owner, &parked).await,
         Ok(_) => Outcome::Retried { parked: true },
@@ -386,15 +535,26 @@ async fn released(owner: &Owner, parked: &Parked) -> Outcome {
     // The next of the lane, if there is one, was released by the same commit. When that can't be found out, the
     // condition of the next commit tells.
     let next = owner.consuming.core.store.parked(&lanes, 1).await;
-    Outcome::Retried { parked: next.is_ok_and(|rows| !rows.is_empty()) }
+    Outcome::Retried {
+        parked: next.is_ok_and(|rows| !rows.is_empty()),
+    }
 }
 
 /// Sets the durable attempt mark. `Some`: it could not be set.
 async fn mark(owner: &Owner, trying: Trying) -> Option<Outcome> {
     let input = || owner.void(Some(trying), false);
     let id = owner.consuming.core.env.message_id();
-    let cause = Cause { correlation_id: id, causation_id: None, metadata: Arc::default() };
-    let work = Work { cause, effects: Vec::new(), input: &input, audit: None };
+    let cause = Cause {
+        correlation_id: id,
+        causation_id: None,
+        metadata: Arc::default(),
+    };
+    let work = Work {
+        cause,
+        effects: Vec::new(),
+        input: &input,
+        audit: None,
+    };
     match commit(owner, &work).await {
         Ok(_) => None,
         Err(error) => Some(error_outcome(owner, error)),
@@ -421,7 +581,9 @@ async fn commit(owner: &Owner, work: &Work<'_>) -> Result<crate::work::Applied, 
 }
 
 fn finished(row: Option<factum_core::InboxRow>, parked: bool) -> Outcome {
-    row.map_or(Outcome::Reclaim, |row| Outcome::Finished(Box::new(row), parked))
+    row.map_or(Outcome::Reclaim, |row| {
+        Outcome::Finished(Box::new(row), parked)
+    })
 }
 
 fn error_outcome(owner: &Owner, error: WorkError) -> Outcome {
@@ -438,7 +600,9 @@ fn refused(owner: &Owner, error: CommitError) -> Outcome {
         CommitError::LaneParked => Outcome::Lane { parked: true },
         CommitError::LaneFree => Outcome::Lane { parked: false },
         CommitError::NoRoom { .. } => {
-            owner.consuming.trouble(&factum_core::Error::transient(error.to_string()));
+            owner
+                .consuming
+                .trouble(&factum_core::Error::transient(error.to_string()));
             Outcome::NoRoom
         }
         // The row was redriven, edited or discarded meanwhile: it is looked up again.
@@ -479,8 +643,8 @@ fn skipped(owner: &Owner, offset: u64, reason: &str) -> AuditEntry {
     }
 }
 
-fn stop_text(handler: &Option<HandlerName>, failure: &Failure) -> String {
-    let handler = handler.as_ref().map_or("a handler", HandlerName::as_str);
+fn stop_text(handler: Option<&HandlerName>, failure: &Failure) -> String {
+    let handler = handler.map_or("a handler", HandlerName::as_str);
     format!("{handler} asked to stop: {failure}")
 }
 
@@ -488,13 +652,17 @@ fn log_failure(
     owner: &Owner,
     offset: u64,
     tries: u32,
-    handler: &Option<HandlerName>,
+    handler: Option<&HandlerName>,
     failure: &Failure,
     dead: bool,
 ) {
     let (inbox, class) = (owner.inbox(), failure.class());
-    owner.consuming.core.metrics.failure(&inbox.group, class, dead);
-    let handler = handler.as_ref().map_or("reading", HandlerName::as_str);
+    owner
+        .consuming
+        .core
+        .metrics
+        .failure(&inbox.group, class, dead);
+    let handler = handler.map_or("reading", HandlerName::as_str);
     if dead {
         tracing::error!(
             group.name = %inbox.group, message.offset = offset, attempt = tries, failure.class = %class,
@@ -515,7 +683,14 @@ trait IntoFailed {
 
 impl IntoFailed for factum_core::Error {
     fn into_failed(self) -> Failed {
-        let failure = if self.is_fatal() { Failure::stop(format!("{self:#}")) } else { Failure::from(self) };
-        Failed { failure, handler: None }
+        let failure = if self.is_fatal() {
+            Failure::stop(format!("{self:#}"))
+        } else {
+            Failure::from(self)
+        };
+        Failed {
+            failure,
+            handler: None,
+        }
     }
 }

@@ -4,14 +4,15 @@
 //! to its moment. It ends when it is told to, when it is fenced, and whenever an outcome is unknown.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use factum_core::{
-    AHEAD_MAX, Class, Commit, CommitError, InboxId, InboxRow, Input, Job, Lane, Link, Message, Parked,
-    ParkedFilter, ParkedState, Partition, Polled, Signal, Timestamp, VoidInput, wire,
+    AHEAD_MAX, Class, Commit, CommitError, InboxId, InboxRow, Input, Job, Lane, Link, Message,
+    Parked, ParkedFilter, ParkedState, Partition, Polled, Signal, Timestamp, VoidInput,
+    wire::{self, Incoming, WireError},
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,8 @@ pub(crate) struct Owner {
 struct State {
     partition: Partition,
     buffer: VecDeque<Message>,
+    /// Messages that are queued, as they were read: each is read once, unless it has to be looked at again.
+    read: BTreeMap<u64, Result<Incoming, WireError>>,
 }
 
 /// What a task of the owner reports.
@@ -97,7 +100,11 @@ impl Owner {
             consuming,
             inbox,
             fence,
-            state: Mutex::new(State { partition, buffer: VecDeque::new() }),
+            state: Mutex::new(State {
+                partition,
+                buffer: VecDeque::new(),
+                read: BTreeMap::new(),
+            }),
             work: Notify::new(),
             drain: CancellationToken::new(),
             dropped: CancellationToken::new(),
@@ -209,7 +216,11 @@ impl Owner {
                 }
             }
             let wait = retry_at.map_or(LOOK_MAX, |at| at.since(core.env.now()).min(LOOK_MAX));
-            let wait = if jobs.len() >= self.consuming.group.concurrency { LOOK_MAX } else { wait };
+            let wait = if jobs.len() >= self.consuming.group.concurrency {
+                LOOK_MAX
+            } else {
+                wait
+            };
             tokio::select! {
                 biased;
                 Some(report) = jobs.join_next() => {
@@ -237,7 +248,11 @@ impl Owner {
     fn take(&self) {
         let Consuming { core, group, .. } = &*self.consuming;
         let mut state = self.state();
-        let State { partition, buffer } = &mut *state;
+        let State {
+            partition,
+            buffer,
+            read,
+        } = &mut *state;
         while partition.has_room()
             && let Some(message) = buffer.pop_front()
         {
@@ -245,17 +260,25 @@ impl Owner {
             if message.offset < partition.poll() {
                 continue;
             }
-            let link = Link::from_headers(|name| message.headers.get(name)).ok().flatten();
+            let link = Link::from_headers(|name| message.headers.get(name))
+                .ok()
+                .flatten();
             // What can't be read is handled too: it becomes a dead letter.
-            let handled = wire::read(&message)
-                .map_or(true, |incoming| group.handles(&message.topic, &incoming.event_type.name));
+            let (offset, incoming) = (message.offset, wire::read(&message));
+            let handled = incoming.as_ref().map_or(true, |incoming| {
+                group.handles(&message.topic, &incoming.event_type.name)
+            });
             match partition.polled(message, link, handled) {
                 Polled::Void(Class::Premature) => core.metrics.premature(&group.name),
                 Polled::Void(Class::Deliver) => core.metrics.unknown(&group.name),
                 Polled::Void(Class::Duplicate) => {
-                    core.metrics.message(&group.name, "duplicate", Duration::ZERO);
+                    core.metrics
+                        .message(&group.name, "duplicate", Duration::ZERO);
                 }
-                Polled::Queued | Polled::Done => {}
+                Polled::Queued => {
+                    read.insert(offset, incoming);
+                }
+                Polled::Done => {}
             }
         }
         let room = buffer.len() <= usize::try_from(AHEAD_MAX / 2).unwrap_or(usize::MAX);
@@ -267,13 +290,22 @@ impl Owner {
 
     fn start(self: &Arc<Self>, jobs: &mut JoinSet<Report>) {
         while jobs.len() < self.consuming.group.concurrency {
-            let Some(job) = self.state().partition.start() else { break };
+            let mut state = self.state();
+            let Some(job) = state.partition.start() else {
+                break;
+            };
+            let read = state.read.remove(&job.message.offset);
+            drop(state);
             let owner = self.clone();
             jobs.spawn(async move {
                 let Job { message, .. } = &job;
                 let (lane, copy) = (message.lane(), message.clone());
-                let outcome = handle::live(&owner, job).await;
-                Report { lane, message: Some(copy), outcome }
+                let outcome = handle::live(&owner, job, read).await;
+                Report {
+                    lane,
+                    message: Some(copy),
+                    outcome,
+                }
             });
         }
     }
@@ -303,7 +335,11 @@ impl Owner {
             }
         }
         // Those whose lane is busy are looked up again when it isn't any more: its report says so.
-        *retry_at = if due.len() == RETRIES_MAX { Some(now) } else { None };
+        *retry_at = if due.len() == RETRIES_MAX {
+            Some(now)
+        } else {
+            None
+        };
         for parked in due {
             if jobs.len() >= self.consuming.group.concurrency {
                 break;
@@ -321,7 +357,11 @@ impl Owner {
             let owner = self.clone();
             jobs.spawn(async move {
                 let outcome = handle::retry(&owner, parked, mark).await;
-                Report { lane, message: None, outcome }
+                Report {
+                    lane,
+                    message: None,
+                    outcome,
+                }
             });
         }
         if retry_at.is_none() {
@@ -339,7 +379,11 @@ impl Owner {
     }
 
     fn report(&self, report: Report, retry_at: &mut Option<Timestamp>) -> Option<Ended> {
-        let Report { lane, message, outcome } = report;
+        let Report {
+            lane,
+            message,
+            outcome,
+        } = report;
         let mut state = self.state();
         let partition = &mut state.partition;
         match outcome {
@@ -390,7 +434,9 @@ impl Owner {
                 tokio::time::sleep(backoff(&core.env, 0)).await;
                 None
             }
-            Err(CommitError::Failed(error)) if error.is_fatal() => Some(Ended::Stopped(format!("{error:#}"))),
+            Err(CommitError::Failed(error)) if error.is_fatal() => {
+                Some(Ended::Stopped(format!("{error:#}")))
+            }
             Err(_) => Some(Ended::Reclaim),
         }
     }

@@ -245,6 +245,9 @@ impl<'a> Follower<'a> {
     async fn failed(&mut self, record: &Record, failure: &Failure) -> Result<(), End> {
         let core = self.projector.core;
         let position = record.at.position;
+        // Not the projection's own failure when the store doesn't answer, or when a new owner has dropped these
+        // rows: a commit of the checkpoint finds out, since the fence is raised before the rows go.
+        self.commit(self.reached, Vec::new(), None).await?;
         let name = self.projector.projection.name();
         let what = || {
             format!(
@@ -269,8 +272,6 @@ impl<'a> Follower<'a> {
             }
             Outcome::Stop | Outcome::DeadLetter => None,
             Outcome::Retry => {
-                // While the store itself doesn't answer, the failure is not the projection's.
-                core.store.head().await?;
                 let before = self
                     .failing
                     .filter(|(failing, _)| *failing == position)

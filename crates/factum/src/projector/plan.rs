@@ -39,8 +39,8 @@ pub(super) struct Wish<'a> {
     pub(super) rebuild: bool,
     /// Generations that can't be gone on with: they stand on a lost time line, or failed while they were built.
     pub(super) useless: &'a BTreeSet<u32>,
-    /// Whether other processes use the store, maybe with other fingerprints.
-    pub(super) shared: bool,
+    /// Whether a newer generation with another fingerprint may be one that another process builds at this moment.
+    pub(super) others: bool,
 }
 
 /// What is done.
@@ -79,7 +79,7 @@ pub(super) fn plan(stored: &Stored, wish: &Wish<'_>) -> Plan {
         let generation = state.generation;
         let used = [stored.active, build].contains(&Some(generation));
         // A newer program may be building it at this moment. When it is ready, this one goes instead.
-        let others = wish.shared && state.fingerprint != wish.fingerprint && is_newer(generation);
+        let others = wish.others && state.fingerprint != wish.fingerprint && is_newer(generation);
         !used && !others
     };
     let drop = stored
@@ -123,7 +123,7 @@ mod tests {
             fingerprint: OURS,
             rebuild: false,
             useless: &useless,
-            shared: false,
+            others: false,
         };
         change(&mut wish);
         plan(&stored, &wish)
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn what_a_newer_program_builds_beside_us_is_left_alone() {
         let plan = check(&[(1, OURS), (2, "newer")], Some(1), |wish| {
-            wish.shared = true
+            wish.others = true;
         });
         assert_eq!(plan, follow(1));
     }
@@ -231,7 +231,7 @@ mod tests {
             fingerprint: OURS,
             rebuild: false,
             useless: &useless,
-            shared: false,
+            others: false,
         };
         assert_eq!(plan(&stored, &wish), build(2, &[]));
     }

@@ -52,7 +52,8 @@ struct Held {
 /// Why the timers are no longer owned.
 enum End {
     Stopped,
-    Fenced,
+    /// The timers have another owner; this was our fence.
+    Fenced(Fence),
     Troubled(Error),
 }
 
@@ -77,14 +78,14 @@ pub(crate) async fn run(
         // A timer has no dead letter to become: it is tried as long as it is set, in the end every 5 minutes.
         policy: RetryPolicy::exponential(Duration::from_secs(1))
             .retries(u32::MAX)
-            .at_most(Duration::from_secs(300)),
+            .at_most(Duration::from_mins(5)),
         stop: &stop,
     };
     let mut troubles = 0;
     while !stop.is_cancelled() {
         match runner.own(&mut troubles).await {
             End::Stopped => break,
-            End::Fenced => runner.stand_by().await,
+            End::Fenced(fence) => runner.stand_by(fence).await,
             End::Troubled(error) if error.is_fatal() || error.is_poison() => return Err(error),
             End::Troubled(error) => {
                 health.set(
@@ -123,7 +124,7 @@ impl Runner<'_> {
             if self.stop.is_cancelled() {
                 // Those that have begun may end: dropping them would have their handlers run again for nothing.
                 while let Some((setting, fired)) = firing.next().await {
-                    if let Err(end) = self.fired(&mut held, setting, fired) {
+                    if let Err(end) = self.fired(fence, &mut held, &setting, fired) {
                         return end;
                     }
                 }
@@ -143,7 +144,7 @@ impl Runner<'_> {
                 biased;
                 () = self.stop.cancelled() => Ok(()),
                 Some((setting, fired)) = firing.next(), if !firing.is_empty() => {
-                    self.fired(&mut held, setting, fired)
+                    self.fired(fence, &mut held, &setting, fired)
                 }
                 set = set => match set {
                     Ok(Ok(value)) => {
@@ -213,17 +214,18 @@ impl Runner<'_> {
 
     fn fired(
         &self,
+        fence: Fence,
         held: &mut BTreeMap<Setting, Held>,
-        setting: Setting,
+        setting: &Setting,
         fired: Result<(), Unfired>,
     ) -> Result<(), End> {
         match fired {
             Ok(()) => {
-                held.remove(&setting);
+                held.remove(setting);
             }
             Err(Unfired::Failed(reason)) => {
                 let env = &self.core.env;
-                let Some(held) = held.get_mut(&setting) else {
+                let Some(held) = held.get_mut(setting) else {
                     return Ok(());
                 };
                 held.failures = held.failures.saturating_add(1);
@@ -235,7 +237,7 @@ impl Runner<'_> {
                 held.reason = reason;
             }
             Err(Unfired::Stop(reason)) => return Err(Error::fatal(reason).into()),
-            Err(Unfired::Fenced) => return Err(End::Fenced),
+            Err(Unfired::Fenced) => return Err(End::Fenced(fence)),
             Err(Unfired::Fatal(error)) => return Err(error.into()),
         }
         Ok(())
@@ -256,8 +258,9 @@ impl Runner<'_> {
     }
 
     /// Waits as long as another process fires what is due.
-    async fn stand_by(&self) {
-        if !self.core.store.capabilities().shared {
+    async fn stand_by(&self, fence: Fence) {
+        let store = &self.core.store;
+        if !store.capabilities().shared || store.identity().epoch != fence.store {
             // There is nobody else: the store was given a new epoch.
             return pause(self.stop, backoff(&self.core.env, 0)).await;
         }

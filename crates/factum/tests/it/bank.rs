@@ -10,32 +10,35 @@ use factum::{
     Reaction, Reactor, Recorded, RowSet, Running, RunningService, Service, ServiceName, Status,
     Store, StoreId, Topic, TopicSpec, View, ViewDefinition,
 };
-use factum_testkit::{MemoryDisk, MemoryStore, MemoryTopicsDisk, TestEnv};
+use factum_testkit::{
+    MemoryDisk, MemoryStore, MemoryTopicsDisk, TestEnv,
+    faults::{Faults as Plan, FaultyStore},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::world::{Account, AccountCommand, AccountEvent, until};
 
 /// The rows of accounts.
-pub const BALANCES: View<Balance> = View::new("balances");
+pub(crate) const BALANCES: View<Balance> = View::new("balances");
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Balance {
-    pub total: u64,
-    pub deposits: u64,
+pub(crate) struct Balance {
+    pub(crate) total: u64,
+    pub(crate) deposits: u64,
     /// Which program wrote the row.
-    pub revision: u32,
+    pub(crate) revision: u32,
 }
 
 /// What the projection reads: closing an account is void for it.
 #[derive(Event, Clone, Debug, PartialEq)]
-pub enum Deposits {
+pub(crate) enum Deposits {
     #[event(name = "Deposited", version = 1)]
     Deposited { amount: u64 },
 }
 
 /// What goes wrong with events of an amount, as long as it is set.
 #[derive(Clone, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It fails, after its rows were written.
     Fails(Failure),
     /// It fails this often.
@@ -48,7 +51,7 @@ pub enum Fault {
 
 /// Faults by amount, and what was tried.
 #[derive(Clone, Default)]
-pub struct Faults(Arc<Mutex<Shared>>);
+pub(crate) struct Faults(Arc<Mutex<Shared>>);
 
 #[derive(Default)]
 struct Shared {
@@ -57,16 +60,16 @@ struct Shared {
 }
 
 impl Faults {
-    pub fn set(&self, amount: u64, fault: Fault) {
+    pub(crate) fn set(&self, amount: u64, fault: Fault) {
         self.0.lock().unwrap().faults.insert(amount, fault);
     }
 
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.lock().unwrap().faults.clear();
     }
 
     /// The amounts that were tried since this was asked last.
-    pub fn tried(&self) -> Vec<u64> {
+    pub(crate) fn tried(&self) -> Vec<u64> {
         std::mem::take(&mut self.0.lock().unwrap().tried)
     }
 
@@ -100,7 +103,7 @@ impl Faults {
 }
 
 /// Keeps the balances, as program number `R` does.
-pub struct Balances<const R: u32>(pub Faults);
+pub(crate) struct Balances<const R: u32>(pub(crate) Faults);
 
 impl<const R: u32> Projection for Balances<R> {
     const NAME: &'static str = "balances";
@@ -132,7 +135,7 @@ impl<const R: u32> Projection for Balances<R> {
 }
 
 /// Records deposits in the log of the service that it runs in.
-pub struct ImportDeposits(pub Faults);
+pub(crate) struct ImportDeposits(pub(crate) Faults);
 
 impl Reactor for ImportDeposits {
     const NAME: &'static str = "import-deposits";
@@ -158,19 +161,21 @@ impl Reactor for ImportDeposits {
 }
 
 /// What outlives its processes.
-pub struct Bank {
-    pub env: TestEnv,
-    pub accounts: MemoryDisk,
-    pub statements: MemoryDisk,
-    pub topics: MemoryTopicsDisk,
+pub(crate) struct Bank {
+    pub(crate) env: TestEnv,
+    pub(crate) accounts: MemoryDisk,
+    pub(crate) statements: MemoryDisk,
+    pub(crate) topics: MemoryTopicsDisk,
+    /// What goes wrong with the accounts' store.
+    pub(crate) plan: Plan,
     /// Of the accounts' projection.
-    pub faults: Faults,
+    pub(crate) faults: Faults,
     /// Of the import.
-    pub import_faults: Faults,
+    pub(crate) import_faults: Faults,
 }
 
 impl Bank {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let env = TestEnv::seeded(seed);
         let disk = |name| {
             MemoryDisk::new(
@@ -181,18 +186,20 @@ impl Bank {
         };
         let (accounts, statements) = (disk("accounts"), disk("statements"));
         let (faults, import_faults) = (Faults::default(), Faults::default());
+        let plan = Plan::new();
         Self {
             accounts,
             statements,
             topics: MemoryTopicsDisk::new(),
             env,
+            plan,
             faults,
             import_faults,
         }
     }
 
     /// Program number `R`, with the accounts and their balances.
-    pub async fn start<const R: u32>(&self) -> Running {
+    pub(crate) async fn start<const R: u32>(&self) -> Running {
         let (env, broker) = self.outside();
         let service = Service::new("accounts")
             .aggregate::<Account>()
@@ -203,7 +210,7 @@ impl Bank {
     }
 
     /// Accounts without views, and statements that import what happens to them.
-    pub async fn start_with_statements(&self) -> Running {
+    pub(crate) async fn start_with_statements(&self) -> Running {
         let (env, broker) = self.outside();
         let topic = || TopicSpec::new(Topic::of("accounts"), 2);
         let accounts = Service::new("accounts")
@@ -228,8 +235,9 @@ impl Bank {
         (env.clone(), Arc::new(self.topics.open(env)))
     }
 
-    pub fn store(&self) -> Arc<dyn Store> {
-        Arc::new(MemoryStore::open(self.accounts.clone()))
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        let store = Arc::new(MemoryStore::open(self.accounts.clone()));
+        Arc::new(FaultyStore::new("accounts", store, &self.plan))
     }
 
     async fn run(&self, app: App) -> Running {
@@ -238,11 +246,11 @@ impl Bank {
 }
 
 /// The service of the accounts.
-pub fn accounts(running: &Running) -> &RunningService {
+pub(crate) fn accounts(running: &Running) -> &RunningService {
     running.service("accounts").unwrap()
 }
 
-pub async fn deposit(running: &Running, account: &str, amount: u64) -> Executed {
+pub(crate) async fn deposit(running: &Running, account: &str, amount: u64) -> Executed {
     let commands = accounts(running).commands();
     commands
         .execute::<Account>(&account.to_string(), AccountCommand::Deposit(amount))
@@ -250,7 +258,7 @@ pub async fn deposit(running: &Running, account: &str, amount: u64) -> Executed 
         .unwrap()
 }
 
-pub async fn close(running: &Running, account: &str) -> Executed {
+pub(crate) async fn close(running: &Running, account: &str) -> Executed {
     let commands = accounts(running).commands();
     commands
         .execute::<Account>(&account.to_string(), AccountCommand::Close)
@@ -259,18 +267,18 @@ pub async fn close(running: &Running, account: &str) -> Executed {
 }
 
 /// The generations of the accounts' projection that are stored.
-pub async fn generations(running: &Running) -> Vec<u32> {
+pub(crate) async fn generations(running: &Running) -> Vec<u32> {
     let states = accounts(running).store().projections().await.unwrap();
     states.into_iter().map(|state| state.generation).collect()
 }
 
 /// How a part does.
-pub fn status(health: &Health, part: &str) -> Option<Status> {
+pub(crate) fn status(health: &Health, part: &str) -> Option<Status> {
     health.parts().remove(part).map(|(status, _)| status)
 }
 
 /// Commits something by hand.
-pub async fn commit(
+pub(crate) async fn commit(
     store: &dyn Store,
     env: &Env,
     change: impl FnOnce(&mut Commit),

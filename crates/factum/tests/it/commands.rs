@@ -22,7 +22,10 @@ async fn sixteen_tasks_on_one_aggregate_lose_no_update() {
             let commands = commands.clone();
             tokio::spawn(async move {
                 for _ in 0..50 {
-                    commands.execute::<Account>(&id(), AccountCommand::Deposit(1)).await.unwrap();
+                    commands
+                        .execute::<Account>(&id(), AccountCommand::Deposit(1))
+                        .await
+                        .unwrap();
                 }
             })
         })
@@ -41,8 +44,13 @@ async fn another_process_on_the_same_store_is_noticed_and_decided_against_again(
     let one = one.service("accounts").unwrap().commands();
     let other = other.service("accounts").unwrap().commands();
     for _ in 0..20 {
-        one.execute::<Account>(&id(), AccountCommand::Deposit(1)).await.unwrap();
-        other.execute::<Account>(&id(), AccountCommand::Deposit(1)).await.unwrap();
+        one.execute::<Account>(&id(), AccountCommand::Deposit(1))
+            .await
+            .unwrap();
+        other
+            .execute::<Account>(&id(), AccountCommand::Deposit(1))
+            .await
+            .unwrap();
     }
     assert_eq!(one.load::<Account>(&id()).await.unwrap().0.balance, 40);
 }
@@ -53,11 +61,21 @@ async fn a_rejection_is_never_decided_on_a_stale_state() {
     let (one, other) = (world.start().await, world.start().await);
     let one = one.service("accounts").unwrap().commands();
     let other = other.service("accounts").unwrap().commands();
-    one.execute::<Account>(&id(), AccountCommand::Deposit(1)).await.unwrap();
-    other.execute::<Account>(&id(), AccountCommand::Close).await.unwrap();
+    one.execute::<Account>(&id(), AccountCommand::Deposit(1))
+        .await
+        .unwrap();
+    other
+        .execute::<Account>(&id(), AccountCommand::Close)
+        .await
+        .unwrap();
     // `one` still believes that the account is open: nothing-to-do and acceptance alike must be confirmed.
-    let refused = one.execute::<Account>(&id(), AccountCommand::DepositOnce(1)).await.unwrap_err();
-    let CommandError::Rejected(error) = refused else { panic!("{refused}") };
+    let refused = one
+        .execute::<Account>(&id(), AccountCommand::DepositOnce(1))
+        .await
+        .unwrap_err();
+    let CommandError::Rejected(error) = refused else {
+        panic!("{refused}")
+    };
     assert_eq!(*error, AccountError::Closed);
 }
 
@@ -81,10 +99,18 @@ async fn a_command_sent_again_gets_the_same_answer_and_happens_once() {
         commands.execute_with::<Account>(&id, AccountCommand::Deposit(5), options(7)),
         commands.execute_with::<Account>(&id, AccountCommand::Deposit(5), options(7)),
     );
-    let repeated = [both.0.unwrap(), both.1.unwrap()].iter().filter(|one| one.repeated.is_some()).count();
+    let repeated = [both.0.unwrap(), both.1.unwrap()]
+        .iter()
+        .filter(|one| one.repeated.is_some())
+        .count();
     assert_eq!(repeated, 1);
-    let other = commands.execute_with::<Account>(&id, AccountCommand::Deposit(5), options(8)).await;
-    assert!(matches!(other, Err(CommandError::KeyReused(_))), "{other:?}");
+    let other = commands
+        .execute_with::<Account>(&id, AccountCommand::Deposit(5), options(8))
+        .await;
+    assert!(
+        matches!(other, Err(CommandError::KeyReused(_))),
+        "{other:?}"
+    );
     assert_eq!(commands.load::<Account>(&id).await.unwrap().0.balance, 5);
 }
 
@@ -93,10 +119,24 @@ async fn a_panic_in_a_decision_fails_that_command_alone() {
     let world = World::new(5);
     let running = world.start().await;
     let commands = running.service("accounts").unwrap().commands();
-    commands.execute::<Account>(&id(), AccountCommand::Deposit(1)).await.unwrap();
-    let panicked = commands.execute::<Account>(&id(), AccountCommand::Panic).await.unwrap_err();
-    assert!(panicked.to_string().contains("a decision panicked: asked to"), "{panicked}");
-    commands.execute::<Account>(&id(), AccountCommand::Deposit(1)).await.unwrap();
+    commands
+        .execute::<Account>(&id(), AccountCommand::Deposit(1))
+        .await
+        .unwrap();
+    let panicked = commands
+        .execute::<Account>(&id(), AccountCommand::Panic)
+        .await
+        .unwrap_err();
+    assert!(
+        panicked
+            .to_string()
+            .contains("a decision panicked: asked to"),
+        "{panicked}"
+    );
+    commands
+        .execute::<Account>(&id(), AccountCommand::Deposit(1))
+        .await
+        .unwrap();
     assert_eq!(commands.load::<Account>(&id()).await.unwrap().0.balance, 2);
 }
 
@@ -106,7 +146,10 @@ async fn a_load_starts_from_a_snapshot() {
     let running = world.start().await;
     let commands = running.service("accounts").unwrap().commands();
     for _ in 0..25 {
-        commands.execute::<Account>(&id(), AccountCommand::Deposit(1)).await.unwrap();
+        commands
+            .execute::<Account>(&id(), AccountCommand::Deposit(1))
+            .await
+            .unwrap();
     }
     let store = MemoryStore::open(world.accounts.clone());
     let stream: StreamId = "account/a-1".parse().unwrap();

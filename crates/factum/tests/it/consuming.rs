@@ -3,14 +3,18 @@
 use std::sync::atomic::Ordering;
 
 use factum::{
-    Commit, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState, Running, TopicPartition,
+    Commit, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState, Running,
+    TopicPartition,
 };
 
 use crate::world::{Account, AccountCommand, World, amounts, follow_time, until};
 
 async fn deposit(running: &Running, account: &str, amount: u64) {
     let commands = running.service("accounts").unwrap().commands();
-    commands.execute::<Account>(&account.to_string(), AccountCommand::Deposit(amount)).await.unwrap();
+    commands
+        .execute::<Account>(&account.to_string(), AccountCommand::Deposit(amount))
+        .await
+        .unwrap();
 }
 
 async fn parked(running: &Running) -> Vec<Parked> {
@@ -29,8 +33,14 @@ async fn events_of_each_key_arrive_once_and_in_order() {
         }
     }
     for account in ["a", "b", "c", "d"] {
-        until("all receipts", async || amounts(&running, account).await.len() == 10).await;
-        assert_eq!(amounts(&running, account).await, (1..=10).collect::<Vec<_>>());
+        until("all receipts", async || {
+            amounts(&running, account).await.len() == 10
+        })
+        .await;
+        assert_eq!(
+            amounts(&running, account).await,
+            (1..=10).collect::<Vec<_>>()
+        );
     }
     running.stop().await;
 }
@@ -45,7 +55,10 @@ async fn a_failing_message_is_retried_and_its_key_waits_in_order_while_others_fl
     }
     deposit(&running, "b", 7).await;
     until("b's receipt", async || amounts(&running, "b").await == [7]).await;
-    until("a's receipts", async || amounts(&running, "a").await == [1, 13, 2, 3]).await;
+    until("a's receipts", async || {
+        amounts(&running, "a").await == [1, 13, 2, 3]
+    })
+    .await;
     until("nothing parked", async || parked(&running).await.is_empty()).await;
     running.stop().await;
 }
@@ -60,24 +73,40 @@ async fn a_poison_message_is_a_dead_letter_that_its_key_waits_behind_until_it_is
     }
     until("two parked", async || parked(&running).await.len() == 2).await;
     let rows = parked(&running).await;
-    assert_eq!(rows.iter().map(|row| row.state).collect::<Vec<_>>(), [ParkedState::Dead, ParkedState::Waiting]);
+    assert_eq!(
+        rows.iter().map(|row| row.state).collect::<Vec<_>>(),
+        [ParkedState::Dead, ParkedState::Waiting]
+    );
     assert_eq!(amounts(&running, "a").await, [1]);
 
     // The copy is on its topic.
     let inbox = &rows[0].id.inbox;
     let copies = TopicPartition::new(factum::Topic::of("accounts.dlq"), inbox.partition);
-    until("the copy", async || running.broker().watermarks(&copies).await.unwrap().end == 1).await;
+    until("the copy", async || {
+        running.broker().watermarks(&copies).await.unwrap().end == 1
+    })
+    .await;
     let copy = &running.broker().read(&copies, 0, 1).await.unwrap()[0];
-    assert_eq!(copy.headers.text("factum-dlq-id"), Some(rows[0].id.to_string().as_str()));
+    assert_eq!(
+        copy.headers.text("factum-dlq-id"),
+        Some(rows[0].id.to_string().as_str())
+    );
 
     world.mended.store(1, Ordering::SeqCst);
     let store = running.service("receipts").unwrap().store();
     let env = world.env.env();
     let mut commit = Commit::new(env.commit_id(), env.now());
     let (id, revision) = (rows[0].id.clone(), rows[0].revision);
-    commit.input = Input::Operator(OperatorInput { id, revision, action: OperatorAction::Redrive });
+    commit.input = Input::Operator(OperatorInput {
+        id,
+        revision,
+        action: OperatorAction::Redrive,
+    });
     store.commit(commit).await.unwrap();
-    until("a's receipts", async || amounts(&running, "a").await == [1, 66, 2]).await;
+    until("a's receipts", async || {
+        amounts(&running, "a").await == [1, 66, 2]
+    })
+    .await;
     assert!(parked(&running).await.is_empty());
     running.stop().await;
 }
@@ -91,11 +120,17 @@ async fn a_panicking_handler_takes_nobody_down() {
     deposit(&running, "b", 1).await;
     until("b's receipt", async || amounts(&running, "b").await == [1]).await;
     until("a dead letter", async || {
-        parked(&running).await.first().is_some_and(|row| row.state == ParkedState::Dead)
+        parked(&running)
+            .await
+            .first()
+            .is_some_and(|row| row.state == ParkedState::Dead)
     })
     .await;
     let failure = parked(&running).await[0].failure.clone().unwrap();
-    assert_eq!(failure.message, "handler `write-receipt` panicked: the printer burns");
+    assert_eq!(
+        failure.message,
+        "handler `write-receipt` panicked: the printer burns"
+    );
     running.stop().await;
 }
 
@@ -114,8 +149,13 @@ async fn what_was_not_finished_when_it_ended_is_finished_by_the_next_start() {
         // Dropped: it ends as a crash would.
     }
     let running = world.start().await;
-    let expected: Vec<_> = (0..5).flat_map(|round| (1..=5).map(move |amount| round * 10 + amount)).collect();
-    until("all receipts", async || amounts(&running, "a").await.len() >= 25).await;
+    let expected: Vec<_> = (0..5)
+        .flat_map(|round| (1..=5).map(move |amount| round * 10 + amount))
+        .collect();
+    until("all receipts", async || {
+        amounts(&running, "a").await.len() >= 25
+    })
+    .await;
     assert_eq!(amounts(&running, "a").await, expected);
     running.stop().await;
 }

@@ -1,10 +1,13 @@
 //! The runtime on the memory adapters, seen from outside.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at an error")]
+
 mod bank;
 mod commands;
 mod consuming;
 mod operate;
 mod projector;
+mod projector_crash;
 mod queries;
 mod timers;
 mod world;

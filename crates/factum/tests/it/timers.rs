@@ -26,6 +26,8 @@ enum Fault {
     Panics,
     Skips,
     Waits,
+    /// Fires, and is set again after an hour.
+    Recurs,
 }
 
 #[derive(Clone, Default)]
@@ -77,6 +79,13 @@ impl TimerHandler for Interest {
                     !matches!(self.0.get(&timer.id), Some(Fault::Waits))
                 })
                 .await;
+            }
+            Some(Fault::Recurs) => {
+                cx.set_timer(
+                    timer.id.clone(),
+                    timer.due + Duration::from_hours(1),
+                    timer.payload.clone(),
+                );
             }
             Some(Fault::FailsTimes(_)) | None => {}
         }
@@ -176,7 +185,7 @@ async fn until_degraded(running: &Running) -> String {
 async fn a_timer_fires_once_when_it_is_due_and_not_before() {
     let world = World::new(41);
     let running = world.start().await;
-    world.set("interest/a", Duration::from_secs(60), 5).await;
+    world.set("interest/a", Duration::from_mins(1), 5).await;
     world.env.advance(Duration::from_secs(59));
     tokio::time::advance(Duration::from_secs(5)).await;
     assert_eq!((balance(&running, "a").await, world.left().await), (0, 1));
@@ -199,7 +208,7 @@ async fn timers_that_came_due_while_nobody_ran_fire_after_the_start() {
             )
             .await;
     }
-    world.env.advance(Duration::from_secs(60));
+    world.env.advance(Duration::from_mins(1));
     let running = world.start().await;
     until("all fired", async || world.left().await == 0).await;
     for account in 0..200_u64 {
@@ -263,7 +272,7 @@ async fn a_timer_that_is_cancelled_or_set_again_while_its_handler_runs_has_no_ef
             id: "interest/a".into(),
         })
         .await;
-    world.set("interest/b", Duration::from_secs(3600), 7).await;
+    world.set("interest/b", Duration::from_hours(1), 7).await;
     world.shared.faults.lock().unwrap().clear();
     world.set("interest/c", Duration::ZERO, 1).await;
     until("a later one", async || balance(&running, "c").await == 1).await;
@@ -273,6 +282,27 @@ async fn a_timer_that_is_cancelled_or_set_again_while_its_handler_runs_has_no_ef
         (0, 0)
     );
     assert_eq!(world.left().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_may_set_itself_again_and_each_setting_has_keys_of_its_own() {
+    let world = World::new(49);
+    world.shared.set("interest/a", Fault::Recurs);
+    let running = world.start().await;
+    world.set("interest/a", Duration::ZERO, 5).await;
+    for hour in 1..=3_u64 {
+        until("it fired", async || {
+            balance(&running, "a").await == 5 * hour
+        })
+        .await;
+        assert_eq!(world.left().await, 1);
+        world.env.advance(Duration::from_hours(1));
+    }
+    until("it fired", async || balance(&running, "a").await == 20).await;
+    let mut keys = world.shared.keys("interest/a");
+    keys.dedup();
+    assert_eq!(keys.len(), 4);
+    running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -347,7 +377,9 @@ async fn of_two_processes_one_fires_the_timers_and_the_other_takes_over() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), taken_over()).await.expect("the first takes over");
+    tokio::time::timeout(Duration::from_mins(1), taken_over())
+        .await
+        .expect("the first takes over");
     for account in (0..50)
         .map(|account| account.to_string())
         .chain(["last".into()])

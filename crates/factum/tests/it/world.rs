@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Event, Clone, Debug, PartialEq)]
 #[event(topic = "accounts")]
-pub enum AccountEvent {
+pub(crate) enum AccountEvent {
     #[event(name = "Deposited", version = 1)]
     Deposited { amount: u64 },
     #[event(name = "Closed", version = 1)]
@@ -26,7 +26,7 @@ pub enum AccountEvent {
 }
 
 #[derive(Clone, Debug)]
-pub enum AccountCommand {
+pub(crate) enum AccountCommand {
     Deposit(u64),
     DepositOnce(u64),
     Close,
@@ -34,16 +34,16 @@ pub enum AccountCommand {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AccountError {
+pub(crate) enum AccountError {
     #[error("the account is closed")]
     Closed,
 }
 
 #[derive(Default, Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Account {
-    pub balance: u64,
-    pub deposits: u64,
-    pub closed: bool,
+pub(crate) struct Account {
+    pub(crate) balance: u64,
+    pub(crate) deposits: u64,
+    pub(crate) closed: bool,
 }
 
 impl Aggregate for Account {
@@ -54,7 +54,11 @@ impl Aggregate for Account {
     type Event = AccountEvent;
     type Error = AccountError;
 
-    fn handle(&self, command: AccountCommand, _: &Decision) -> Result<Vec<AccountEvent>, AccountError> {
+    fn handle(
+        &self,
+        command: AccountCommand,
+        _: &Decision,
+    ) -> Result<Vec<AccountEvent>, AccountError> {
         match command {
             AccountCommand::Panic => panic!("asked to"),
             _ if self.closed => Err(AccountError::Closed),
@@ -79,14 +83,14 @@ impl Aggregate for Account {
 
 #[derive(Event, Clone, Debug, PartialEq)]
 #[event(topic = "receipts")]
-pub enum ReceiptEvent {
+pub(crate) enum ReceiptEvent {
     #[event(name = "ReceiptWritten", version = 1)]
     Written { amount: u64 },
 }
 
 #[derive(Default, Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Receipt {
-    pub amounts: Vec<u64>,
+pub(crate) struct Receipt {
+    pub(crate) amounts: Vec<u64>,
 }
 
 impl Aggregate for Receipt {
@@ -106,25 +110,37 @@ impl Aggregate for Receipt {
 }
 
 /// Writes receipts; fails, panics or refuses by the amount.
-pub struct WriteReceipt {
+pub(crate) struct WriteReceipt {
     /// How often amounts of 13 fail before they succeed.
-    pub flaky: AtomicU32,
-    pub mended: Arc<AtomicU32>,
+    pub(crate) flaky: AtomicU32,
+    pub(crate) mended: Arc<AtomicU32>,
 }
 
 impl Reactor for WriteReceipt {
     const NAME: &'static str = "write-receipt";
     type Event = AccountEvent;
 
-    async fn react(&self, event: &Recorded<AccountEvent>, cx: &mut Reaction) -> Result<(), Failure> {
-        let AccountEvent::Deposited { amount } = event.data else { return Ok(()) };
-        let account = event.aggregate_id.as_deref().unwrap_or_default().to_string();
+    async fn react(
+        &self,
+        event: &Recorded<AccountEvent>,
+        cx: &mut Reaction,
+    ) -> Result<(), Failure> {
+        let AccountEvent::Deposited { amount } = event.data else {
+            return Ok(());
+        };
+        let account = event
+            .aggregate_id
+            .as_deref()
+            .unwrap_or_default()
+            .to_string();
         match amount {
             13 if self.flaky.load(Ordering::SeqCst) > 0 => {
                 self.flaky.fetch_sub(1, Ordering::SeqCst);
                 return Err(Failure::transient("the printer is out of paper"));
             }
-            66 if self.mended.load(Ordering::SeqCst) == 0 => return Err(Failure::poison("amount `66` can't be printed")),
+            66 if self.mended.load(Ordering::SeqCst) == 0 => {
+                return Err(Failure::poison("amount `66` can't be printed"));
+            }
             99 => panic!("the printer burns"),
             _ => {}
         }
@@ -133,34 +149,55 @@ impl Reactor for WriteReceipt {
     }
 }
 
-pub struct World {
-    pub env: TestEnv,
-    pub accounts: MemoryDisk,
-    pub receipts: MemoryDisk,
-    pub topics: MemoryTopicsDisk,
-    pub mended: Arc<AtomicU32>,
+pub(crate) struct World {
+    pub(crate) env: TestEnv,
+    pub(crate) accounts: MemoryDisk,
+    pub(crate) receipts: MemoryDisk,
+    pub(crate) topics: MemoryTopicsDisk,
+    pub(crate) mended: Arc<AtomicU32>,
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let env = TestEnv::seeded(seed);
-        let disk = |name| MemoryDisk::new(StoreId(env.env().uuid()), ServiceName::of(name), env.env().now());
+        let disk = |name| {
+            MemoryDisk::new(
+                StoreId(env.env().uuid()),
+                ServiceName::of(name),
+                env.env().now(),
+            )
+        };
         let (accounts, receipts) = (disk("accounts"), disk("receipts"));
-        Self { accounts, receipts, topics: MemoryTopicsDisk::new(), mended: Arc::default(), env }
+        Self {
+            accounts,
+            receipts,
+            topics: MemoryTopicsDisk::new(),
+            mended: Arc::default(),
+            env,
+        }
     }
 
-    pub async fn start(&self) -> Running {
+    pub(crate) async fn start(&self) -> Running {
         let env: Env = self.env.env();
         let broker: Arc<dyn Broker> = Arc::new(self.topics.open(env.clone()));
         let topic = |name| TopicSpec::new(Topic::of(name), 3);
-        let accounts = Service::new("accounts").aggregate::<Account>().topic(topic("accounts"));
-        let reactor = WriteReceipt { flaky: AtomicU32::new(2), mended: self.mended.clone() };
+        let accounts = Service::new("accounts")
+            .aggregate::<Account>()
+            .topic(topic("accounts"));
+        let reactor = WriteReceipt {
+            flaky: AtomicU32::new(2),
+            mended: self.mended.clone(),
+        };
         let retry = RetryPolicy::exponential(Duration::from_millis(20)).without_jitter();
         let receipts = Service::new("receipts")
             .aggregate::<Receipt>()
             .topic(topic("accounts"))
             .topic(topic("receipts"))
-            .group(GroupSpec::new("receipt-service").on("accounts", reactor).retry(retry));
+            .group(
+                GroupSpec::new("receipt-service")
+                    .on("accounts", reactor)
+                    .retry(retry),
+            );
         App::new(env, broker)
             .service(accounts, Arc::new(MemoryStore::open(self.accounts.clone())))
             .service(receipts, Arc::new(MemoryStore::open(self.receipts.clone())))
@@ -171,7 +208,7 @@ impl World {
 }
 
 /// Waits until `condition` holds; a bound keeps a broken test from hanging.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     for _ in 0..1_000 {
         if condition().await {
             return;
@@ -182,7 +219,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnM
 }
 
 /// Lets the manual clock follow tokio's time, so that retries come due.
-pub fn follow_time(env: &TestEnv) -> tokio::task::JoinHandle<()> {
+pub(crate) fn follow_time(env: &TestEnv) -> tokio::task::JoinHandle<()> {
     let env = env.clone();
     tokio::spawn(async move {
         loop {
@@ -193,7 +230,12 @@ pub fn follow_time(env: &TestEnv) -> tokio::task::JoinHandle<()> {
 }
 
 /// The amounts on the receipts of an account.
-pub async fn amounts(running: &Running, account: &str) -> Vec<u64> {
+pub(crate) async fn amounts(running: &Running, account: &str) -> Vec<u64> {
     let commands = running.service("receipts").unwrap().commands();
-    commands.load::<Receipt>(&account.to_string()).await.unwrap().0.amounts
+    commands
+        .load::<Receipt>(&account.to_string())
+        .await
+        .unwrap()
+        .0
+        .amounts
 }
