@@ -11,6 +11,11 @@
 //! A failed expectation panics at the line of the test that states it, with what was expected, what came, and the
 //! story so far.
 
+#![expect(
+    clippy::return_self_not_must_use,
+    reason = "a chain of expectations may end with any of them"
+)]
+
 mod aggregate;
 mod block_on;
 mod diff;

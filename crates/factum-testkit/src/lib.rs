@@ -4,7 +4,7 @@
 //! * [`MemoryStore`] is the reference adapter of the store port and of views within it. Its state lives in
 //!   a [`MemoryDisk`] that survives the store, so that restarts, second processes and restores can be played.
 //! * [`TestEnv`] is a clock that moves only when told, and randomness that follows from a seed.
-//! * [`given`], [`when_event`] and [`project`] begin tests of aggregates, reactors and projections.
+//! * [`given()`], [`when_event`] and [`project`] begin tests of aggregates, reactors and projections.
 //! * [`faults`] has stores and brokers that fail, wait and repeat exactly where a test says.
 //! * [`Quiet`] waits until all that was started has come to its end.
 //! * [`conformance`] has one suite for each port. Whoever writes an adapter runs it against their own.

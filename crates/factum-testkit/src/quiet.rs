@@ -6,7 +6,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use factum_core::{
-    Broker, Env, Error, Group, InboxId, Parked, ParkedFilter, ParkedState, Store, Topic, TopicPartition,
+    Broker, Env, Error, Group, InboxId, Parked, ParkedFilter, ParkedState, Store, Topic,
+    TopicPartition,
 };
 
 /// How often is looked, unless told otherwise. With [`EVERY`] between, ten seconds.
@@ -96,7 +97,10 @@ impl Quiet {
 
     /// Adds a store.
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
-        self.services.push(Looked { store, groups: Vec::new() });
+        self.services.push(Looked {
+            store,
+            groups: Vec::new(),
+        });
         self
     }
 
@@ -108,8 +112,12 @@ impl Quiet {
     /// When no store was added before.
     #[track_caller]
     pub fn group<const N: usize>(mut self, group: &'static str, topics: [&'static str; N]) -> Self {
-        let last = self.services.last_mut().expect("a store is added before its groups");
-        last.groups.push((Group::of(group), topics.map(Topic::of).to_vec()));
+        let last = self
+            .services
+            .last_mut()
+            .expect("a store is added before its groups");
+        last.groups
+            .push((Group::of(group), topics.map(Topic::of).to_vec()));
         self
     }
 
@@ -153,7 +161,10 @@ impl Quiet {
             before = goes_on.is_empty().then_some(look.marks);
             tokio::time::sleep(self.every).await;
         }
-        Err(NotQuiet { turns: self.turns, goes_on })
+        Err(NotQuiet {
+            turns: self.turns,
+            goes_on,
+        })
     }
 
     async fn look(&self) -> Look {
@@ -164,24 +175,36 @@ impl Quiet {
             if let Err(error) = self.look_at(&**store, groups, &mut seen).await {
                 seen.goes_on.push(format!("can't be looked at: {error:?}"));
             }
-            look.goes_on.extend(seen.goes_on.into_iter().map(|line| format!("{service}: {line}")));
+            look.goes_on.extend(
+                seen.goes_on
+                    .into_iter()
+                    .map(|line| format!("{service}: {line}")),
+            );
             look.marks.extend(seen.marks);
         }
         look
     }
 
-    async fn look_at(&self, store: &dyn Store, groups: &[(Group, Vec<Topic>)], look: &mut Look) -> Result<(), Error> {
+    async fn look_at(
+        &self,
+        store: &dyn Store,
+        groups: &[(Group, Vec<Topic>)],
+        look: &mut Look,
+    ) -> Result<(), Error> {
         let head = store.head().await?;
         look.marks.push(head.position.0);
         let relay = store.relay().await?.checkpoint;
         if relay.position < head.position {
-            look.goes_on.push(format!("the relay has published up to {relay}, the head is {head}"));
+            look.goes_on.push(format!(
+                "the relay has published up to {relay}, the head is {head}"
+            ));
         }
         for inbox in self.inboxes(store, groups).await? {
             let partition = TopicPartition::new(inbox.topic.clone(), inbox.partition);
             let marks = self.broker.watermarks(&partition).await?;
             let row = store.inbox(&inbox).await?;
-            look.marks.extend([marks.end, row.as_ref().map_or(0, |row| row.low)]);
+            look.marks
+                .extend([marks.end, row.as_ref().map_or(0, |row| row.low)]);
             match row {
                 Some(row) if row.low < marks.end => look.goes_on.push(format!(
                     "inbox {inbox} is handled up to {}, the partition ends at {}",
@@ -189,17 +212,29 @@ impl Quiet {
                 )),
                 None if marks.first < marks.end => {
                     let count = marks.end - marks.first;
-                    look.goes_on.push(format!("inbox {inbox} was never claimed, and has {count} messages"));
+                    look.goes_on.push(format!(
+                        "inbox {inbox} was never claimed, and has {count} messages"
+                    ));
                 }
                 _ => {}
             }
         }
         let due = (!self.retries_too).then(|| self.env.now());
-        let retrying = ParkedFilter { state: Some(ParkedState::Retrying), due, ..ParkedFilter::default() };
+        let retrying = ParkedFilter {
+            state: Some(ParkedState::Retrying),
+            due,
+            ..ParkedFilter::default()
+        };
         let retrying = store.parked(&retrying, PARKED_NAMED_MAX).await?;
         look.goes_on.extend(retrying.iter().map(parked_line));
-        if let Some(timer) = store.next_timers(1).await?.into_iter().find(|timer| timer.due <= self.env.now()) {
-            look.goes_on.push(format!("timer {} is due since {}", timer.id, timer.due));
+        if let Some(timer) = store
+            .next_timers(1)
+            .await?
+            .into_iter()
+            .find(|timer| timer.due <= self.env.now())
+        {
+            look.goes_on
+                .push(format!("timer {} is due since {}", timer.id, timer.due));
         }
         for state in store.projections().await? {
             let views = store.views();
@@ -221,8 +256,17 @@ impl Quiet {
     }
 
     /// The inboxes of a store, and those that it should have.
-    async fn inboxes(&self, store: &dyn Store, groups: &[(Group, Vec<Topic>)]) -> Result<Vec<InboxId>, Error> {
-        let mut inboxes: Vec<_> = store.inboxes().await?.into_iter().map(|(inbox, _)| inbox).collect();
+    async fn inboxes(
+        &self,
+        store: &dyn Store,
+        groups: &[(Group, Vec<Topic>)],
+    ) -> Result<Vec<InboxId>, Error> {
+        let mut inboxes: Vec<_> = store
+            .inboxes()
+            .await?
+            .into_iter()
+            .map(|(inbox, _)| inbox)
+            .collect();
         let topics = self.broker.topics().await?;
         for (group, read) in groups {
             for spec in topics.iter().filter(|spec| read.contains(&spec.topic)) {
@@ -240,9 +284,17 @@ impl Quiet {
 }
 
 fn parked_line(parked: &Parked) -> String {
-    let due = parked.due.map_or_else(String::new, |due| format!(", due {due}"));
-    let failure = parked.failure.as_ref().map_or("", |failure| &failure.message);
-    format!("message {} is parked for a retry{due}: {failure}", parked.id)
+    let due = parked
+        .due
+        .map_or_else(String::new, |due| format!(", due {due}"));
+    let failure = parked
+        .failure
+        .as_ref()
+        .map_or("", |failure| &failure.message);
+    format!(
+        "message {} is parked for a retry{due}: {failure}",
+        parked.id
+    )
 }
 
 impl fmt::Display for NotQuiet {
@@ -251,7 +303,9 @@ impl fmt::Display for NotQuiet {
         if self.goes_on.is_empty() {
             f.write_str(": something happened between any two of them")?;
         }
-        self.goes_on.iter().try_for_each(|line| write!(f, "\n  {line}"))
+        self.goes_on
+            .iter()
+            .try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
@@ -266,7 +320,9 @@ impl std::error::Error for NotQuiet {}
 
 impl fmt::Debug for Quiet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Quiet").field("stores", &self.services.len()).finish_non_exhaustive()
+        f.debug_struct("Quiet")
+            .field("stores", &self.services.len())
+            .finish_non_exhaustive()
     }
 }
 

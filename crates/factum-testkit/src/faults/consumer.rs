@@ -43,7 +43,12 @@ impl Held {
 }
 
 impl FaultyConsumer {
-    pub(super) fn new(inner: Box<dyn Consumer>, group: Group, node: Arc<str>, faults: Faults) -> Self {
+    pub(super) fn new(
+        inner: Box<dyn Consumer>,
+        group: Group,
+        node: Arc<str>,
+        faults: Faults,
+    ) -> Self {
         Self {
             inner,
             group,
@@ -63,8 +68,10 @@ impl FaultyConsumer {
             told => {
                 if let Consumed::Revoked(partitions) | Consumed::Lost(partitions) = &told {
                     // What was held of them is the next owner's.
-                    self.held.retain(|partition, _| !partitions.contains(partition));
-                    self.paused.retain(|partition| !partitions.contains(partition));
+                    self.held
+                        .retain(|partition, _| !partitions.contains(partition));
+                    self.paused
+                        .retain(|partition| !partitions.contains(partition));
                 }
                 return self.ready.push_back(Ok(told));
             }
@@ -76,21 +83,33 @@ impl FaultyConsumer {
                 continue;
             }
             let offsets = (messages.first(), messages.last());
-            let (first, last) = (offsets.0.map_or(0, |m| m.offset), offsets.1.map_or(0, |m| m.offset));
+            let (first, last) = (
+                offsets.0.map_or(0, |m| m.offset),
+                offsets.1.map_or(0, |m| m.offset),
+            );
             let subject = format!("{} {partition} {first}-{last}", self.group);
             let mut begun = self.faults.begin(&self.node, Call::Deliver, subject);
             match &begun.fault {
                 Some(Fault::Fails(error) | Fault::Loses(error)) => {
                     self.ready.push_back(Err(error.clone()));
                 }
-                Some(Fault::Twice) => self.ready.push_back(Ok(Consumed::Messages(messages.clone()))),
+                Some(Fault::Twice) => self
+                    .ready
+                    .push_back(Ok(Consumed::Messages(messages.clone()))),
                 _ => {}
             }
             let gates = begun.take_gates();
             if gates.is_empty() {
                 free.extend(messages);
             } else {
-                self.held.insert(partition, Held { gates, messages, stopped: false });
+                self.held.insert(
+                    partition,
+                    Held {
+                        gates,
+                        messages,
+                        stopped: false,
+                    },
+                );
             }
         }
         if !free.is_empty() {
@@ -109,7 +128,12 @@ impl FaultyConsumer {
         let is_free = |(partition, held): &(&TopicPartition, &Held)| {
             held.is_open() && !self.paused.contains(partition)
         };
-        let free: Vec<_> = self.held.iter().filter(is_free).map(|(partition, _)| partition.clone()).collect();
+        let free: Vec<_> = self
+            .held
+            .iter()
+            .filter(is_free)
+            .map(|(partition, _)| partition.clone())
+            .collect();
         for partition in free {
             if self.held.get(&partition).is_some_and(|held| held.stopped) {
                 self.inner.resume(&partition).await?;
@@ -132,7 +156,9 @@ impl FaultyConsumer {
                 withdrawn.extend(messages.extract_if(.., is_of));
             }
         }
-        self.ready.retain(|ready| !matches!(ready, Ok(Consumed::Messages(messages)) if messages.is_empty()));
+        self.ready.retain(
+            |ready| !matches!(ready, Ok(Consumed::Messages(messages)) if messages.is_empty()),
+        );
         withdrawn
     }
 }
@@ -140,7 +166,9 @@ impl FaultyConsumer {
 #[async_trait]
 impl Consumer for FaultyConsumer {
     async fn next(&mut self) -> Result<Consumed, Error> {
-        self.faults.run(&self.node, Call::Next, &self.group, async { Ok(()) }).await?;
+        self.faults
+            .run(&self.node, Call::Next, &self.group, async { Ok(()) })
+            .await?;
         loop {
             if self.ready.is_empty() {
                 self.steer().await?;
@@ -148,7 +176,11 @@ impl Consumer for FaultyConsumer {
             if let Some(ready) = self.ready.pop_front() {
                 return ready;
             }
-            let gates = self.held.values().flat_map(|held| &held.gates).filter(|gate| !gate.is_open());
+            let gates = self
+                .held
+                .values()
+                .flat_map(|held| &held.gates)
+                .filter(|gate| !gate.is_open());
             let gates: Vec<_> = gates.cloned().collect();
             if gates.is_empty() {
                 let consumed = self.inner.next().await?;
@@ -166,7 +198,14 @@ impl Consumer for FaultyConsumer {
     }
 
     async fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), Error> {
-        self.faults.run(&self.node, Call::Steer, partition, self.inner.seek(partition, offset)).await?;
+        self.faults
+            .run(
+                &self.node,
+                Call::Steer,
+                partition,
+                self.inner.seek(partition, offset),
+            )
+            .await?;
         self.withdraw(partition);
         let held = self.held.remove(partition);
         if held.is_some_and(|held| held.stopped) && !self.paused.contains(partition) {
@@ -176,11 +215,25 @@ impl Consumer for FaultyConsumer {
     }
 
     async fn pause(&mut self, partition: &TopicPartition) -> Result<(), Error> {
-        self.faults.run(&self.node, Call::Steer, partition, self.inner.pause(partition)).await?;
+        self.faults
+            .run(
+                &self.node,
+                Call::Steer,
+                partition,
+                self.inner.pause(partition),
+            )
+            .await?;
         self.paused.insert(partition.clone());
         let messages = self.withdraw(partition);
         if !messages.is_empty() {
-            self.held.insert(partition.clone(), Held { gates: Vec::new(), messages, stopped: false });
+            self.held.insert(
+                partition.clone(),
+                Held {
+                    gates: Vec::new(),
+                    messages,
+                    stopped: false,
+                },
+            );
         }
         Ok(())
     }
@@ -191,15 +244,35 @@ impl Consumer for FaultyConsumer {
             // It goes on when its gates are open.
             return Ok(());
         }
-        self.faults.run(&self.node, Call::Steer, partition, self.inner.resume(partition)).await
+        self.faults
+            .run(
+                &self.node,
+                Call::Steer,
+                partition,
+                self.inner.resume(partition),
+            )
+            .await
     }
 
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), Error> {
-        self.faults.run(&self.node, Call::CommitOffsets, &self.group, self.inner.commit(offsets)).await
+        self.faults
+            .run(
+                &self.node,
+                Call::CommitOffsets,
+                &self.group,
+                self.inner.commit(offsets),
+            )
+            .await
     }
 
     async fn leave(self: Box<Self>) -> Result<(), Error> {
-        let Self { inner, group, node, faults, .. } = *self;
+        let Self {
+            inner,
+            group,
+            node,
+            faults,
+            ..
+        } = *self;
         faults.run(&node, Call::Leave, group, inner.leave()).await
     }
 }

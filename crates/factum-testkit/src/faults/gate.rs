@@ -23,7 +23,10 @@ struct Shared {
 impl Gate {
     /// A gate that is closed.
     pub fn closed() -> Self {
-        Self(Arc::new(Shared { open: AtomicBool::new(false), opened: Notify::new() }))
+        Self(Arc::new(Shared {
+            open: AtomicBool::new(false),
+            opened: Notify::new(),
+        }))
     }
 
     /// Opens it: all who wait go on, in the order in which they came.
@@ -53,6 +56,10 @@ impl Gate {
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_open() { "Gate(open)" } else { "Gate(closed)" })
+        f.write_str(if self.is_open() {
+            "Gate(open)"
+        } else {
+            "Gate(closed)"
+        })
     }
 }

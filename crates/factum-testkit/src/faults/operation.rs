@@ -60,7 +60,13 @@ impl Call {
     pub const fn is_write(self) -> bool {
         !matches!(
             self,
-            Self::Wait | Self::Read | Self::OpenProducer | Self::Report | Self::Next | Self::Deliver | Self::Steer
+            Self::Wait
+                | Self::Read
+                | Self::OpenProducer
+                | Self::Report
+                | Self::Next
+                | Self::Deliver
+                | Self::Steer
         )
     }
 }
@@ -80,7 +86,11 @@ pub struct Operation {
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {:?}: {}", self.number, self.node, self.call, self.subject)
+        write!(
+            f,
+            "{} {} {:?}: {}",
+            self.number, self.node, self.call, self.subject
+        )
     }
 }
 
@@ -104,6 +114,11 @@ pub struct Entry {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {}", self.operation, self.answer.as_deref().unwrap_or("(no answer)"))
+        write!(
+            f,
+            "{} -> {}",
+            self.operation,
+            self.answer.as_deref().unwrap_or("(no answer)")
+        )
     }
 }

@@ -78,13 +78,28 @@ impl Faults {
 
     /// A rule for calls of this kind.
     pub fn at(&self, call: Call) -> Rule {
-        let aim = Aim { call: Some(call), node: None, about: None, nth: 1, times: 1 };
-        Rule { faults: self.clone(), aim }
+        let aim = Aim {
+            call: Some(call),
+            node: None,
+            about: None,
+            nth: 1,
+            times: 1,
+        };
+        Rule {
+            faults: self.clone(),
+            aim,
+        }
     }
 
     /// Holds all calls that a node begins from now on, until the gate is opened. Opened never, it is a crash.
     pub fn pause(&self, node: &str) -> Gate {
-        let aim = Aim { call: None, node: Some(node.into()), about: None, nth: 1, times: u64::MAX };
+        let aim = Aim {
+            call: None,
+            node: Some(node.into()),
+            about: None,
+            nth: 1,
+            times: u64::MAX,
+        };
         let gate = Gate::closed();
         self.add(aim, Fault::Waits(gate.clone()));
         gate
@@ -99,7 +114,9 @@ impl Faults {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.lock().hook = Some(Arc::new(move |operation, moment| Box::pin(hook(operation, moment))));
+        self.lock().hook = Some(Arc::new(move |operation, moment| {
+            Box::pin(hook(operation, moment))
+        }));
     }
 
     /// The last writes, in the order in which they began, at most 65,536.
@@ -118,7 +135,9 @@ impl Faults {
     pub fn unmet(&self) -> Vec<String> {
         let plan = self.lock();
         let unmet = plan.rules.iter().filter(|rule| rule.met < rule.aim.nth);
-        unmet.map(|rule| format!("{:?} {:?} (met {} calls)", rule.aim, rule.fault, rule.met)).collect()
+        unmet
+            .map(|rule| format!("{:?} {:?} (met {} calls)", rule.aim, rule.fault, rule.met))
+            .collect()
     }
 
     pub(super) fn add(&self, aim: Aim, fault: Fault) {
@@ -131,12 +150,20 @@ impl Faults {
         if call.is_write() {
             plan.writes += 1;
         }
-        let operation = Operation { number: plan.writes, node: node.clone(), call, subject };
+        let operation = Operation {
+            number: plan.writes,
+            node: node.clone(),
+            call,
+            subject,
+        };
         if call.is_write() {
             if plan.log.len() == LOG_MAX {
                 plan.log.pop_front();
             }
-            plan.log.push_back(Entry { operation: operation.clone(), answer: None });
+            plan.log.push_back(Entry {
+                operation: operation.clone(),
+                answer: None,
+            });
         }
         let (mut gates, mut fault) = (Vec::new(), None);
         // What is met by nobody any more is dropped, so that a long run stays quick.
@@ -144,7 +171,11 @@ impl Faults {
             Fault::Waits(gate) if rule.aim.times == u64::MAX => !gate.is_open(),
             _ => rule.met < rule.aim.nth.saturating_add(rule.aim.times) - 1,
         });
-        for rule in plan.rules.iter_mut().filter(|rule| rule.aim.is_about(&operation)) {
+        for rule in plan
+            .rules
+            .iter_mut()
+            .filter(|rule| rule.aim.is_about(&operation))
+        {
             rule.met += 1;
             if rule.met < rule.aim.nth {
                 continue;
@@ -154,7 +185,11 @@ impl Faults {
                 other => fault = fault.or_else(|| Some(other.clone())),
             }
         }
-        Begun { operation, gates, fault }
+        Begun {
+            operation,
+            gates,
+            fault,
+        }
     }
 
     /// Waits for what the call has to wait for, and lets the hook have its say.
@@ -173,7 +208,9 @@ impl Faults {
         }
         let mut plan = self.lock();
         let age = plan.writes - begun.operation.number;
-        let index = usize::try_from(age).ok().and_then(|age| plan.log.len().checked_sub(age + 1));
+        let index = usize::try_from(age)
+            .ok()
+            .and_then(|age| plan.log.len().checked_sub(age + 1));
         if let Some(entry) = index.and_then(|index| plan.log.get_mut(index)) {
             entry.answer = Some(answer);
         }
@@ -227,7 +264,10 @@ impl Begun {
 
 /// An answer as the log shows it.
 pub(super) fn answer<T>(result: &Result<T, Error>) -> String {
-    result.as_ref().err().map_or_else(|| "ok".into(), |error| format!("{error:?}"))
+    result
+        .as_ref()
+        .err()
+        .map_or_else(|| "ok".into(), |error| format!("{error:?}"))
 }
 
 impl fmt::Debug for Faults {

@@ -61,14 +61,21 @@ impl FaultyProducer {
         self.faults.before(&begun).await;
         let (copies, told) = match &begun.fault {
             Some(Fault::Fails(error)) => {
-                self.ready.push_back(Report { sequence, result: Err(error.clone()) });
+                self.ready.push_back(Report {
+                    sequence,
+                    result: Err(error.clone()),
+                });
                 (0, None)
             }
             Some(Fault::Loses(error)) => (1, Some(error.clone())),
             Some(Fault::Twice) => (2, None),
             _ => (1, None),
         };
-        let mut sent = Some(Sent { sequence, subject, told });
+        let mut sent = Some(Sent {
+            sequence,
+            subject,
+            told,
+        });
         let mut result = Ok(());
         for _ in 0..copies {
             self.next += 1;
@@ -86,14 +93,19 @@ impl FaultyProducer {
 
     /// Takes over what the inner producer reports.
     fn hear(&mut self, report: Report) {
-        let Some(sent) = self.sent.remove(&report.sequence) else { return };
+        let Some(sent) = self.sent.remove(&report.sequence) else {
+            return;
+        };
         let mut begun = self.faults.begin(&self.node, Call::Report, sent.subject);
         let told = match &begun.fault {
             Some(Fault::Fails(error) | Fault::Loses(error)) => Some(error.clone()),
             _ => sent.told,
         };
         let result = told.map_or(report.result, Err);
-        let report = Report { sequence: sent.sequence, result };
+        let report = Report {
+            sequence: sent.sequence,
+            result,
+        };
         let gates = begun.take_gates();
         if gates.is_empty() {
             self.ready.push_back(report);
@@ -119,7 +131,9 @@ impl FaultyProducer {
 impl Producer for FaultyProducer {
     async fn send(&mut self, batch: Vec<(u64, Outgoing)>) -> Result<(), Error> {
         if let Some(error) = &self.failed {
-            return Err(error.clone().while_("a producer that has failed sends no more: make a new one"));
+            return Err(error
+                .clone()
+                .while_("a producer that has failed sends no more: make a new one"));
         }
         for (sequence, outgoing) in batch {
             self.hand_over(sequence, outgoing).await?;
@@ -132,14 +146,20 @@ impl Producer for FaultyProducer {
             self.let_through();
             if !self.ready.is_empty() {
                 let reports: Vec<_> = self.ready.drain(..).collect();
-                let failure = reports.iter().find_map(|report| report.result.as_ref().err());
+                let failure = reports
+                    .iter()
+                    .find_map(|report| report.result.as_ref().err());
                 self.failed = self.failed.take().or_else(|| failure.cloned());
                 return Ok(reports);
             }
             let heard = if self.late.is_empty() {
                 self.inner.reports().await?
             } else {
-                let gates = self.late.iter().flat_map(|(gates, _)| gates).filter(|gate| !gate.is_open());
+                let gates = self
+                    .late
+                    .iter()
+                    .flat_map(|(gates, _)| gates)
+                    .filter(|gate| !gate.is_open());
                 let opened = pin!(select_all(gates.map(|gate| Box::pin(gate.passed()))));
                 if self.sent.is_empty() {
                     opened.await;
@@ -157,14 +177,21 @@ impl Producer for FaultyProducer {
                     return Ok(Vec::new());
                 }
             }
-            heard.into_iter().for_each(|report| self.hear(report));
+            for report in heard {
+                self.hear(report);
+            }
         }
     }
 }
 
 /// A message in words: where it goes, and its key.
 fn subject(outgoing: &Outgoing) -> String {
-    let Outgoing { topic, partition, key, .. } = outgoing;
+    let Outgoing {
+        topic,
+        partition,
+        key,
+        ..
+    } = outgoing;
     match key {
         Some(key) => format!("{topic}/{partition} {key}"),
         None => format!("{topic}/{partition} (no key)"),

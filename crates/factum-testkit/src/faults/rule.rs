@@ -52,6 +52,11 @@ impl Rule {
     }
 
     /// Only the n-th of these calls, counted from 1 and from now on. Without it: the first.
+    ///
+    /// # Panics
+    ///
+    /// When `nth` is 0.
+    #[track_caller]
     pub fn nth(mut self, nth: u64) -> Self {
         assert!(nth > 0, "calls are counted from 1");
         self.aim.nth = nth;
@@ -75,8 +80,13 @@ impl Rule {
 
     /// The call is done, and its answer is lost: its caller gets an error of class unknown.
     pub fn loses_the_answer(self) {
-        let call = self.aim.call.map_or_else(String::new, |call| format!(" to {call:?}"));
-        self.meets(Fault::Loses(Error::unknown(format!("the answer{call} was lost"))));
+        let call = self
+            .aim
+            .call
+            .map_or_else(String::new, |call| format!(" to {call:?}"));
+        self.meets(Fault::Loses(Error::unknown(format!(
+            "the answer{call} was lost"
+        ))));
     }
 
     /// The call waits, not done, until the gate is opened. Of a delivery: its partition waits, and the others go on.
@@ -111,7 +121,13 @@ impl Aim {
     /// Whether the rule is about this call.
     pub(super) fn is_about(&self, operation: &Operation) -> bool {
         self.call.is_none_or(|call| call == operation.call)
-            && self.node.as_ref().is_none_or(|node| **node == *operation.node)
-            && self.about.as_ref().is_none_or(|text| operation.subject.contains(text))
+            && self
+                .node
+                .as_ref()
+                .is_none_or(|node| **node == *operation.node)
+            && self
+                .about
+                .as_ref()
+                .is_none_or(|text| operation.subject.contains(text))
     }
 }

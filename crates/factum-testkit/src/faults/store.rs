@@ -9,11 +9,11 @@ use std::{
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, AuditEntry, Category, Commit, CommitError, CommitId, Committed, Epoch, EpochSpan, Error, Fence,
-    InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount, ParkedFilter, ParkedId, PinnedTopic,
-    Position, ProjectionClaim, ProjectionName, ProjectionState, Prune, Record, RelayClaim, Signal, Snapshot, Start,
-    Store, StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic, Version,
-    Views,
+    Answered, At, AuditEntry, Category, Commit, CommitError, CommitId, Committed, Epoch, EpochSpan,
+    Error, Fence, InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount,
+    ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
+    ProjectionState, Prune, Record, RelayClaim, Signal, Snapshot, Start, Store, StoreCapabilities,
+    StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic, Version, Views,
 };
 use tokio::task::unconstrained;
 
@@ -66,7 +66,9 @@ impl FaultyStore {
         let id = commit.id;
         let refusal = match &begun.fault {
             Some(Fault::Fails(error)) => Some(CommitError::Failed(error.clone())),
-            _ => self.failed(|failed| failed.first_of(&commit.stands_on)).map(CommitError::StoodOnFailed),
+            _ => self
+                .failed(|failed| failed.first_of(&commit.stands_on))
+                .map(CommitError::StoodOnFailed),
         };
         if let Some(refusal) = refusal {
             self.failed(|failed| failed.insert(id));
@@ -148,32 +150,72 @@ impl Store for FaultyStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
-        let begun = self.faults.begin(&self.node, Call::Commit, commit.input.to_string());
+        let begun = self
+            .faults
+            .begin(&self.node, Call::Commit, commit.input.to_string());
         let result = self.decide(&begun, commit).await;
         let refusal = result.as_ref().err();
-        let answer = refusal.map_or_else(|| "ok".into(), |error| format!("{}: {error}", error.class()));
+        let answer = refusal.map_or_else(
+            || "ok".into(),
+            |error| format!("{}: {error}", error.class()),
+        );
         self.faults.after(&begun, answer).await;
         result
     }
 
     async fn wait(&self, signal: Signal, seen: u64) -> Result<u64, Error> {
-        self.run(Call::Wait, format!("{signal:?}"), self.inner.wait(signal, seen)).await
+        self.run(
+            Call::Wait,
+            format!("{signal:?}"),
+            self.inner.wait(signal, seen),
+        )
+        .await
     }
 
     async fn head(&self) -> Result<At, Error> {
         self.run(Call::Read, "head", self.inner.head()).await
     }
 
-    async fn read_stream(&self, stream: &StreamId, from: Version, limit: usize) -> Result<StreamPage, Error> {
-        self.run(Call::Read, format!("stream {stream}"), self.inner.read_stream(stream, from, limit)).await
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        from: Version,
+        limit: usize,
+    ) -> Result<StreamPage, Error> {
+        self.run(
+            Call::Read,
+            format!("stream {stream}"),
+            self.inner.read_stream(stream, from, limit),
+        )
+        .await
     }
 
-    async fn read_log(&self, after: At, filter: &LogFilter, limit: usize) -> Result<LogPage, Error> {
-        self.run(Call::Read, format!("log behind {after}"), self.inner.read_log(after, filter, limit)).await
+    async fn read_log(
+        &self,
+        after: At,
+        filter: &LogFilter,
+        limit: usize,
+    ) -> Result<LogPage, Error> {
+        self.run(
+            Call::Read,
+            format!("log behind {after}"),
+            self.inner.read_log(after, filter, limit),
+        )
+        .await
     }
 
-    async fn read_correlated(&self, id: &MessageId, after: Position, limit: usize) -> Result<Vec<Record>, Error> {
-        self.run(Call::Read, format!("story {id}"), self.inner.read_correlated(id, after, limit)).await
+    async fn read_correlated(
+        &self,
+        id: &MessageId,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Record>, Error> {
+        self.run(
+            Call::Read,
+            format!("story {id}"),
+            self.inner.read_correlated(id, after, limit),
+        )
+        .await
     }
 
     async fn streams(
@@ -182,7 +224,12 @@ impl Store for FaultyStore {
         after: Option<&StreamId>,
         limit: usize,
     ) -> Result<Vec<StreamSummary>, Error> {
-        self.run(Call::Read, "streams", self.inner.streams(category, after, limit)).await
+        self.run(
+            Call::Read,
+            "streams",
+            self.inner.streams(category, after, limit),
+        )
+        .await
     }
 
     async fn epochs(&self) -> Result<Vec<EpochSpan>, Error> {
@@ -190,31 +237,76 @@ impl Store for FaultyStore {
     }
 
     async fn open_epoch(&self, epoch: Epoch, at: Timestamp, reason: &str) -> Result<(), Error> {
-        self.run(Call::OpenEpoch, epoch, self.inner.open_epoch(epoch, at, reason)).await
+        self.run(
+            Call::OpenEpoch,
+            epoch,
+            self.inner.open_epoch(epoch, at, reason),
+        )
+        .await
     }
 
-    async fn snapshot(&self, stream: &StreamId, fingerprint: &str) -> Result<Option<Snapshot>, Error> {
-        self.run(Call::Read, format!("snapshot of {stream}"), self.inner.snapshot(stream, fingerprint)).await
+    async fn snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: &str,
+    ) -> Result<Option<Snapshot>, Error> {
+        self.run(
+            Call::Read,
+            format!("snapshot of {stream}"),
+            self.inner.snapshot(stream, fingerprint),
+        )
+        .await
     }
 
-    async fn save_snapshot(&self, stream: &StreamId, fingerprint: &str, snapshot: Snapshot) -> Result<(), Error> {
-        self.run(Call::SaveSnapshot, stream, self.inner.save_snapshot(stream, fingerprint, snapshot)).await
+    async fn save_snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: &str,
+        snapshot: Snapshot,
+    ) -> Result<(), Error> {
+        self.run(
+            Call::SaveSnapshot,
+            stream,
+            self.inner.save_snapshot(stream, fingerprint, snapshot),
+        )
+        .await
     }
 
     async fn pin_topic(&self, topic: &Topic, partitions: u32) -> Result<(), Error> {
-        self.run(Call::PinTopic, topic, self.inner.pin_topic(topic, partitions)).await
+        self.run(
+            Call::PinTopic,
+            topic,
+            self.inner.pin_topic(topic, partitions),
+        )
+        .await
     }
 
     async fn pinned_topics(&self) -> Result<Vec<PinnedTopic>, Error> {
-        self.run(Call::Read, "pinned topics", self.inner.pinned_topics()).await
+        self.run(Call::Read, "pinned topics", self.inner.pinned_topics())
+            .await
     }
 
-    async fn claim_inbox(&self, inbox: &InboxId, start: Start, low: u64) -> Result<InboxRow, Error> {
-        self.run(Call::ClaimInbox, inbox, self.inner.claim_inbox(inbox, start, low)).await
+    async fn claim_inbox(
+        &self,
+        inbox: &InboxId,
+        start: Start,
+        low: u64,
+    ) -> Result<InboxRow, Error> {
+        self.run(
+            Call::ClaimInbox,
+            inbox,
+            self.inner.claim_inbox(inbox, start, low),
+        )
+        .await
     }
 
     async fn inbox(&self, inbox: &InboxId) -> Result<Option<InboxRow>, Error> {
-        self.run(Call::Read, format!("inbox {inbox}"), self.inner.inbox(inbox)).await
+        self.run(
+            Call::Read,
+            format!("inbox {inbox}"),
+            self.inner.inbox(inbox),
+        )
+        .await
     }
 
     async fn inboxes(&self) -> Result<Vec<(InboxId, InboxRow)>, Error> {
@@ -222,7 +314,8 @@ impl Store for FaultyStore {
     }
 
     async fn claim_relay(&self) -> Result<RelayClaim, Error> {
-        self.run(Call::ClaimRelay, "relay", self.inner.claim_relay()).await
+        self.run(Call::ClaimRelay, "relay", self.inner.claim_relay())
+            .await
     }
 
     async fn relay(&self) -> Result<RelayClaim, Error> {
@@ -235,49 +328,94 @@ impl Store for FaultyStore {
         generation: u32,
         fingerprint: &str,
     ) -> Result<ProjectionClaim, Error> {
-        let claimed = self.inner.claim_projection(projection, generation, fingerprint);
-        self.run(Call::ClaimProjection, format!("{projection}@{generation}"), claimed).await
+        let claimed = self
+            .inner
+            .claim_projection(projection, generation, fingerprint);
+        self.run(
+            Call::ClaimProjection,
+            format!("{projection}@{generation}"),
+            claimed,
+        )
+        .await
     }
 
     async fn projections(&self) -> Result<Vec<ProjectionState>, Error> {
-        self.run(Call::Read, "projections", self.inner.projections()).await
+        self.run(Call::Read, "projections", self.inner.projections())
+            .await
     }
 
-    async fn forget_projection(&self, projection: &ProjectionName, generation: u32) -> Result<(), Error> {
+    async fn forget_projection(
+        &self,
+        projection: &ProjectionName,
+        generation: u32,
+    ) -> Result<(), Error> {
         let forgotten = self.inner.forget_projection(projection, generation);
-        self.run(Call::ForgetProjection, format!("{projection}@{generation}"), forgotten).await
+        self.run(
+            Call::ForgetProjection,
+            format!("{projection}@{generation}"),
+            forgotten,
+        )
+        .await
     }
 
     async fn claim_timers(&self) -> Result<Fence, Error> {
-        self.run(Call::ClaimTimers, "timers", self.inner.claim_timers()).await
+        self.run(Call::ClaimTimers, "timers", self.inner.claim_timers())
+            .await
     }
 
     async fn next_timers(&self, limit: usize) -> Result<Vec<Timer>, Error> {
-        self.run(Call::Read, "timers", self.inner.next_timers(limit)).await
+        self.run(Call::Read, "timers", self.inner.next_timers(limit))
+            .await
     }
 
     async fn parked(&self, filter: &ParkedFilter, limit: usize) -> Result<Vec<Parked>, Error> {
-        self.run(Call::Read, "parked messages", self.inner.parked(filter, limit)).await
+        self.run(
+            Call::Read,
+            "parked messages",
+            self.inner.parked(filter, limit),
+        )
+        .await
     }
 
     async fn parked_one(&self, id: &ParkedId) -> Result<Option<Parked>, Error> {
-        self.run(Call::Read, format!("parked message {id}"), self.inner.parked_one(id)).await
+        self.run(
+            Call::Read,
+            format!("parked message {id}"),
+            self.inner.parked_one(id),
+        )
+        .await
     }
 
     async fn parked_counts(&self) -> Result<Vec<ParkedCount>, Error> {
-        self.run(Call::Read, "parked counts", self.inner.parked_counts()).await
+        self.run(Call::Read, "parked counts", self.inner.parked_counts())
+            .await
     }
 
     async fn next_retry(&self, inbox: &InboxId) -> Result<Option<Timestamp>, Error> {
-        self.run(Call::Read, format!("next retry of {inbox}"), self.inner.next_retry(inbox)).await
+        self.run(
+            Call::Read,
+            format!("next retry of {inbox}"),
+            self.inner.next_retry(inbox),
+        )
+        .await
     }
 
     async fn parked_lanes(&self, inbox: &InboxId, limit: usize) -> Result<Vec<Lane>, Error> {
-        self.run(Call::Read, format!("parked lanes of {inbox}"), self.inner.parked_lanes(inbox, limit)).await
+        self.run(
+            Call::Read,
+            format!("parked lanes of {inbox}"),
+            self.inner.parked_lanes(inbox, limit),
+        )
+        .await
     }
 
     async fn answered(&self, scope: &str, key: &str) -> Result<Option<(u64, Answered)>, Error> {
-        self.run(Call::Read, format!("answer to {scope}/{key}"), self.inner.answered(scope, key)).await
+        self.run(
+            Call::Read,
+            format!("answer to {scope}/{key}"),
+            self.inner.answered(scope, key),
+        )
+        .await
     }
 
     async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error> {
@@ -285,6 +423,7 @@ impl Store for FaultyStore {
     }
 
     async fn prune(&self, prune: Prune) -> Result<u64, Error> {
-        self.run(Call::Prune, prune.expired, self.inner.prune(prune)).await
+        self.run(Call::Prune, prune.expired, self.inner.prune(prune))
+            .await
     }
 }

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_core::{
-    Broker, Commit, CommitError, CommitId, Consumed, Consumer, Error, ErrorClass, Group, Headers, Message, Outgoing,
-    Producer, ServiceName, Store, StoreId, Subscription, TimerWrite, Timestamp, Topic, TopicPartition, TopicSpec,
+    Broker, Commit, CommitError, CommitId, Consumed, Consumer, Error, ErrorClass, Group, Headers,
+    Message, Outgoing, Producer, ServiceName, Store, StoreId, Subscription, TimerWrite, Timestamp,
+    Topic, TopicPartition, TopicSpec,
 };
 use futures_util::{FutureExt as _, future::join3};
 use uuid::Uuid;
@@ -25,25 +26,52 @@ fn id(number: u128) -> CommitId {
 
 /// A commit that sets the timer of its number.
 fn commit(number: u128) -> Commit {
-    let set = TimerWrite::Set { id: number.to_string(), due: NOW, payload: "".into() };
-    Commit { timers: vec![set], ..Commit::new(id(number), NOW) }
+    let set = TimerWrite::Set {
+        id: number.to_string(),
+        due: NOW,
+        payload: "".into(),
+    };
+    Commit {
+        timers: vec![set],
+        ..Commit::new(id(number), NOW)
+    }
 }
 
 async fn applied(store: &FaultyStore) -> Vec<String> {
-    store.inner().next_timers(100).await.unwrap().into_iter().map(|timer| timer.id).collect()
+    store
+        .inner()
+        .next_timers(100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|timer| timer.id)
+        .collect()
 }
 
 #[tokio::test]
 async fn the_nth_commit_fails_and_with_it_what_stands_on_it_until_it_is_given_again() {
     let faults = Faults::new();
     let store = store(&faults);
-    faults.at(Call::Commit).nth(2).fails(Error::transient("the disk is full"));
+    faults
+        .at(Call::Commit)
+        .nth(2)
+        .fails(Error::transient("the disk is full"));
     assert!(store.commit(commit(1)).await.is_ok());
-    assert_eq!(store.commit(commit(2)).await.unwrap_err().class(), ErrorClass::Transient);
+    assert_eq!(
+        store.commit(commit(2)).await.unwrap_err().class(),
+        ErrorClass::Transient
+    );
 
-    let on = |number, on| Commit { stands_on: vec![id(on)], ..commit(number) };
-    assert!(matches!(store.commit(on(3, 2)).await, Err(CommitError::StoodOnFailed(failed)) if failed == id(2)));
-    assert!(matches!(store.commit(on(4, 3)).await, Err(CommitError::StoodOnFailed(failed)) if failed == id(3)));
+    let on = |number, on| Commit {
+        stands_on: vec![id(on)],
+        ..commit(number)
+    };
+    assert!(
+        matches!(store.commit(on(3, 2)).await, Err(CommitError::StoodOnFailed(failed)) if failed == id(2))
+    );
+    assert!(
+        matches!(store.commit(on(4, 3)).await, Err(CommitError::StoodOnFailed(failed)) if failed == id(3))
+    );
     assert_eq!(applied(&store).await, ["1"]);
 
     assert!(store.commit(commit(2)).await.is_ok());
@@ -56,9 +84,19 @@ async fn the_nth_commit_fails_and_with_it_what_stands_on_it_until_it_is_given_ag
 async fn a_lost_answer_is_unknown_and_the_commit_has_happened() {
     let faults = Faults::new();
     let store = store(&faults);
-    faults.at(Call::Commit).on("a").about("nothing").loses_the_answer();
-    faults.at(Call::Commit).on("b").fails(Error::fatal("of another node"));
-    assert_eq!(store.commit(commit(1)).await.unwrap_err().class(), ErrorClass::Unknown);
+    faults
+        .at(Call::Commit)
+        .on("a")
+        .about("nothing")
+        .loses_the_answer();
+    faults
+        .at(Call::Commit)
+        .on("b")
+        .fails(Error::fatal("of another node"));
+    assert_eq!(
+        store.commit(commit(1)).await.unwrap_err().class(),
+        ErrorClass::Unknown
+    );
     assert_eq!(applied(&store).await, ["1"]);
     // Sent again it is applied once.
     assert!(store.commit(commit(1)).await.is_ok());
@@ -72,8 +110,15 @@ async fn a_commit_that_waits_is_not_overtaken() {
     let gate = faults.at(Call::Commit).waits();
     // All set the same timer, so that the last one to be decided is seen.
     let set = |number: u128| {
-        let set = TimerWrite::Set { id: "t".into(), due: NOW, payload: number.to_string().into() };
-        store.commit(Commit { timers: vec![set], ..Commit::new(id(number), NOW) })
+        let set = TimerWrite::Set {
+            id: "t".into(),
+            due: NOW,
+            payload: number.to_string().into(),
+        };
+        store.commit(Commit {
+            timers: vec![set],
+            ..Commit::new(id(number), NOW)
+        })
     };
     let mut all = Box::pin(join3(set(1), set(2), set(3)));
     assert!((&mut all).now_or_never().is_none());
@@ -101,7 +146,13 @@ async fn a_hook_that_never_answers_is_a_crash_before_or_after_a_write() {
         assert!(store.commit(commit(2)).now_or_never().is_none());
         assert_eq!(applied(&store).await, left);
         let log: Vec<_> = faults.log().iter().map(Entry::to_string).collect();
-        assert_eq!(log, ["1 a Commit: nothing -> ok", "2 a Commit: nothing -> (no answer)"]);
+        assert_eq!(
+            log,
+            [
+                "1 a Commit: nothing -> ok",
+                "2 a Commit: nothing -> (no answer)"
+            ]
+        );
     }
 }
 
@@ -132,7 +183,10 @@ impl Topics {
     async fn new() -> Self {
         let (faults, disk) = (Faults::new(), MemoryTopicsDisk::new());
         let broker = FaultyBroker::new("a", Arc::new(disk.open(TestEnv::seeded(1).env())), &faults);
-        broker.ensure_topic(&TopicSpec::new(Topic::of("orders"), 2)).await.unwrap();
+        broker
+            .ensure_topic(&TopicSpec::new(Topic::of("orders"), 2))
+            .await
+            .unwrap();
         Self { faults, broker }
     }
 
@@ -167,7 +221,9 @@ impl Topics {
             batch_max: 100,
         };
         let mut consumer = self.broker.join(subscription).await.unwrap();
-        let Ok(Consumed::Assigned(partitions)) = consumer.next().await else { panic!("nothing was assigned") };
+        let Ok(Consumed::Assigned(partitions)) = consumer.next().await else {
+            panic!("nothing was assigned")
+        };
         for partition in &partitions {
             consumer.seek(partition, 0).await.unwrap();
         }
@@ -176,7 +232,10 @@ impl Topics {
 }
 
 fn values(messages: &[Message]) -> Vec<String> {
-    messages.iter().map(|message| String::from_utf8(message.value.clone().unwrap().into()).unwrap()).collect()
+    messages
+        .iter()
+        .map(|message| String::from_utf8(message.value.clone().unwrap().into()).unwrap())
+        .collect()
 }
 
 /// The outcome of each message, by the sender's number, of as many as are reported.
@@ -188,7 +247,12 @@ async fn reports(producer: &mut dyn Producer) -> Vec<(u64, Option<ErrorClass>)> 
             all.sort_unstable();
             return all;
         }
-        all.extend(reports.iter().map(|report| (report.sequence, report.result.as_ref().err().map(Error::class))));
+        all.extend(reports.iter().map(|report| {
+            (
+                report.sequence,
+                report.result.as_ref().err().map(Error::class),
+            )
+        }));
     }
 }
 
@@ -202,10 +266,18 @@ async fn messages(consumer: &mut dyn Consumer) -> Vec<String> {
 #[tokio::test]
 async fn a_lost_publication_lets_those_behind_it_through_and_kills_its_producer() {
     let topics = Topics::new().await;
-    topics.faults.at(Call::Send).about("orders/0").nth(2).fails(Error::unknown("the connection is gone"));
+    topics
+        .faults
+        .at(Call::Send)
+        .about("orders/0")
+        .nth(2)
+        .fails(Error::unknown("the connection is gone"));
     let mut producer = topics.send(&[(0, "1"), (0, "2"), (0, "3")]).await;
     assert_eq!(topics.values(0).await, ["1", "3"]);
-    assert_eq!(reports(&mut *producer).await, [(1, None), (2, Some(ErrorClass::Unknown)), (3, None)]);
+    assert_eq!(
+        reports(&mut *producer).await,
+        [(1, None), (2, Some(ErrorClass::Unknown)), (3, None)]
+    );
     assert!(producer.send(Vec::new()).await.is_err());
 }
 
@@ -216,7 +288,10 @@ async fn a_publication_is_doubled_or_told_as_failed_though_it_happened() {
     topics.faults.at(Call::Send).nth(2).loses_the_answer();
     let mut producer = topics.send(&[(0, "1"), (0, "2"), (0, "3")]).await;
     assert_eq!(topics.values(0).await, ["1", "1", "2", "3"]);
-    assert_eq!(reports(&mut *producer).await, [(1, None), (2, Some(ErrorClass::Unknown)), (3, None)]);
+    assert_eq!(
+        reports(&mut *producer).await,
+        [(1, None), (2, Some(ErrorClass::Unknown)), (3, None)]
+    );
 }
 
 #[tokio::test]
@@ -276,7 +351,11 @@ async fn a_partition_that_waits_is_not_delivered_to_who_paused_it_and_is_read_an
 async fn a_delivery_comes_twice_or_behind_an_error() {
     let topics = Topics::new().await;
     topics.faults.at(Call::Deliver).twice();
-    topics.faults.at(Call::Deliver).nth(2).fails(Error::transient("the network is slow"));
+    topics
+        .faults
+        .at(Call::Deliver)
+        .nth(2)
+        .fails(Error::transient("the network is slow"));
     topics.send(&[(0, "1")]).await;
     let mut consumer = topics.join().await;
     assert_eq!(messages(&mut *consumer).await, ["1"]);

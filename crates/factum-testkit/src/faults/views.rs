@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use factum_core::{
-    Error, ProjectionName, Query, Row, Rows, Store, ViewDefinition, ViewName, Views, ViewsCapabilities,
+    Error, ProjectionName, Query, Row, Rows, Store, ViewDefinition, ViewName, Views,
+    ViewsCapabilities,
 };
 
 use super::{Call, Faults};
@@ -20,11 +21,17 @@ pub(super) struct FaultyViews {
 impl FaultyViews {
     /// The views of a store that holds views.
     pub(super) fn new(node: Arc<str>, store: Arc<dyn Store>, faults: Faults) -> Self {
-        Self { node, store, faults }
+        Self {
+            node,
+            store,
+            faults,
+        }
     }
 
     fn inner(&self) -> &dyn Views {
-        self.store.views().expect("the store was asked when it was wrapped")
+        self.store
+            .views()
+            .expect("the store was asked when it was wrapped")
     }
 
     async fn run<T>(
@@ -45,27 +52,71 @@ impl Views for FaultyViews {
 
     async fn ensure(&self, definition: &ViewDefinition, generation: u32) -> Result<(), Error> {
         let subject = format!("{}@{generation}", definition.name);
-        self.run(Call::EnsureView, subject, self.inner().ensure(definition, generation)).await
+        self.run(
+            Call::EnsureView,
+            subject,
+            self.inner().ensure(definition, generation),
+        )
+        .await
     }
 
     async fn active(&self, projection: &ProjectionName) -> Result<Option<u32>, Error> {
-        self.run(Call::Read, format!("active generation of {projection}"), self.inner().active(projection)).await
+        self.run(
+            Call::Read,
+            format!("active generation of {projection}"),
+            self.inner().active(projection),
+        )
+        .await
     }
 
-    async fn drop_generation(&self, projection: &ProjectionName, generation: u32) -> Result<(), Error> {
+    async fn drop_generation(
+        &self,
+        projection: &ProjectionName,
+        generation: u32,
+    ) -> Result<(), Error> {
         let dropped = self.inner().drop_generation(projection, generation);
-        self.run(Call::DropGeneration, format!("{projection}@{generation}"), dropped).await
+        self.run(
+            Call::DropGeneration,
+            format!("{projection}@{generation}"),
+            dropped,
+        )
+        .await
     }
 
-    async fn get(&self, view: &ViewName, generation: Option<u32>, id: &str) -> Result<Option<Row>, Error> {
-        self.run(Call::Read, format!("row {view}/{id}"), self.inner().get(view, generation, id)).await
+    async fn get(
+        &self,
+        view: &ViewName,
+        generation: Option<u32>,
+        id: &str,
+    ) -> Result<Option<Row>, Error> {
+        self.run(
+            Call::Read,
+            format!("row {view}/{id}"),
+            self.inner().get(view, generation, id),
+        )
+        .await
     }
 
-    async fn query(&self, view: &ViewName, generation: Option<u32>, query: &Query) -> Result<Rows, Error> {
-        self.run(Call::Read, format!("rows of {view}"), self.inner().query(view, generation, query)).await
+    async fn query(
+        &self,
+        view: &ViewName,
+        generation: Option<u32>,
+        query: &Query,
+    ) -> Result<Rows, Error> {
+        self.run(
+            Call::Read,
+            format!("rows of {view}"),
+            self.inner().query(view, generation, query),
+        )
+        .await
     }
 
     async fn count(&self, view: &ViewName, query: &Query, cap: u64) -> Result<u64, Error> {
-        self.run(Call::Read, format!("count of {view}"), self.inner().count(view, query, cap)).await
+        self.run(
+            Call::Read,
+            format!("count of {view}"),
+            self.inner().count(view, query, cap),
+        )
+        .await
     }
 }

@@ -3,8 +3,8 @@
 use std::{fmt::Debug, fmt::Write as _, sync::Arc};
 
 use factum_core::{
-    Aggregate, AggregateKind as _, AnyAggregate, At, Decision, Encoded, Json, Key, Kind, Loaded, MessageId, Metadata,
-    Record, RecordState, Snapshot, StreamId, Timestamp,
+    Aggregate, AggregateKind as _, AnyAggregate, At, Decision, Encoded, Json, Key, Kind, Loaded,
+    MessageId, Metadata, Record, RecordState, Snapshot, StreamId, Timestamp, Version,
 };
 
 use super::{diff::diff, stored};
@@ -129,7 +129,9 @@ where
 /// ```
 #[track_caller]
 #[must_use = "give it a command with `.when(..)`"]
-pub fn given_stored<A>(history: impl IntoIterator<Item = (&'static str, u32, serde_json::Value)>) -> Given<A>
+pub fn given_stored<A>(
+    history: impl IntoIterator<Item = (&'static str, u32, serde_json::Value)>,
+) -> Given<A>
 where
     A: Aggregate,
     A::Event: PartialEq,
@@ -149,7 +151,7 @@ pub struct Given<A: Aggregate> {
     aggregate: Box<dyn AnyAggregate>,
     stream: StreamId,
     /// The partition key that the first event gave.
-    key: Option<Option<Key>>,
+    key: Option<Key>,
     env: TestEnv,
     metadata: Metadata,
     /// What happened, in words.
@@ -177,7 +179,8 @@ where
     fn new() -> Self {
         let kind = Kind::new().unwrap_or_else(|error| panic!("{error:#}"));
         let aggregate = kind.empty();
-        let stream = StreamId::new(kind.category().clone(), "test").expect("`test` can name a stream");
+        let stream =
+            StreamId::new(kind.category().clone(), "test").expect("`test` can name a stream");
         Self {
             kind,
             aggregate,
@@ -205,7 +208,8 @@ where
     /// The commands come with this in their metadata.
     #[track_caller]
     pub fn with(mut self, name: &str, value: &(impl serde::Serialize + ?Sized)) -> Self {
-        let value = Json::of(value).unwrap_or_else(|error| panic!("metadata `{name}` can't be JSON: {error}"));
+        let value = Json::of(value)
+            .unwrap_or_else(|error| panic!("metadata `{name}` can't be JSON: {error}"));
         self.metadata.insert(name.into(), value);
         self
     }
@@ -214,7 +218,12 @@ where
     #[track_caller]
     #[must_use = "say what is expected, with `.then(..)` or one of its kind"]
     pub fn when(self, command: A::Command) -> Decided<A> {
-        let decided = Decided { given: self, commands: Vec::new(), events: Vec::new(), refused: None };
+        let decided = Decided {
+            given: self,
+            commands: Vec::new(),
+            events: Vec::new(),
+            refused: None,
+        };
         decided.and(command)
     }
 
@@ -234,7 +243,13 @@ where
     fn happened(&mut self, encoded: Encoded, shown: String) {
         let version = self.aggregate.version().next();
         let id = MessageId::from(format!("test-event-{version}"));
-        let draft = stored::draft(encoded, self.stream.clone(), id, self.env.clock().now(), self.metadata.clone());
+        let draft = stored::draft(
+            encoded,
+            self.stream.clone(),
+            id,
+            self.env.clock().now(),
+            self.metadata.clone(),
+        );
         let record = Record {
             at: At::new(1, version.0),
             version,
@@ -243,17 +258,25 @@ where
         };
         self.history.push(shown);
         if let Err(error) = self.aggregate.apply(&record) {
-            panic!("{}", self.story(&self.history, &[], &format!("the last event can't be read: {error:#}")));
+            panic!(
+                "{}",
+                story::<A>(
+                    &self.history,
+                    &[],
+                    &format!("the last event can't be read: {error:#}")
+                )
+            );
         }
         let key = self.aggregate.partition_key();
-        let first = self.key.get_or_insert_with(|| key.clone());
-        if *first != key {
+        if version == Version(1) {
+            self.key = key;
+        } else if self.key != key {
             let what = format!(
                 "the partition key can't change: it was {} after the first event, and is {} after the last",
-                shown_key(first.as_ref()),
+                shown_key(self.key.as_ref()),
                 shown_key(key.as_ref())
             );
-            panic!("{}", self.story(&self.history, &[], &what));
+            panic!("{}", story::<A>(&self.history, &[], &what));
         }
     }
 
@@ -263,27 +286,28 @@ where
         if A::SNAPSHOT_EVERY == 0 {
             return None;
         }
-        let story = |why: &str| self.story(&self.history, &[], &format!("no snapshot can be kept: {why}"));
-        let state = self.aggregate.state().unwrap_or_else(|error| panic!("{}", story(&format!("{error:#}"))));
-        let snapshot = Snapshot { version: self.aggregate.version(), state: state.as_str().to_owned().into() };
-        let restored = self.kind.restore(&snapshot);
-        Some(restored.unwrap_or_else(|| panic!("{}", story(&format!("{state} can't be read as a state again")))))
-    }
-
-    /// What failed, and how it came to that.
-    fn story(&self, history: &[String], commands: &[String], what: &str) -> String {
-        let mut story = format!("{}: {what}\n", A::CATEGORY);
-        let mut chapter = |title: &str, lines: &[String]| {
-            if !lines.is_empty() {
-                writeln!(story, "{title}").expect("a text takes more text");
-            }
-            for line in lines {
-                writeln!(story, "    {line}").expect("a text takes more text");
-            }
+        let lost = |why: &str| {
+            story::<A>(
+                &self.history,
+                &[],
+                &format!("no snapshot can be kept: {why}"),
+            )
         };
-        chapter("given", history);
-        chapter("when", commands);
-        story
+        let state = self
+            .aggregate
+            .state()
+            .unwrap_or_else(|error| panic!("{}", lost(&format!("{error:#}"))));
+        let snapshot = Snapshot {
+            version: self.aggregate.version(),
+            state: state.as_str().to_owned().into(),
+        };
+        let restored = self.kind.restore(&snapshot);
+        Some(restored.unwrap_or_else(|| {
+            panic!(
+                "{}",
+                lost(&format!("{state} can't be read as a state again"))
+            )
+        }))
     }
 }
 
@@ -295,9 +319,16 @@ where
     /// One more command comes.
     #[track_caller]
     #[must_use = "say what is expected, with `.then(..)` or one of its kind"]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a test writes the command down here"
+    )]
     pub fn and(mut self, command: A::Command) -> Self {
         if self.refused.is_some() {
-            self.fail(&format!("a command was refused before `{command:?}` came{}", self.refusal()));
+            self.fail(&format!(
+                "a command was refused before `{command:?}` came{}",
+                self.refusal()
+            ));
         }
         self.commands.push(format!("{command:?}"));
         self.given.decisions += 1;
@@ -316,7 +347,8 @@ where
             Err(error) => self.refused = Some(error),
             Ok(events) => {
                 for event in events {
-                    self.given.happened(stored::stored(&event), format!("{event:?}"));
+                    self.given
+                        .happened(stored::stored(&event), format!("{event:?}"));
                     self.events.push(event);
                 }
             }
@@ -337,7 +369,10 @@ where
         self.accepted();
         let expected: Vec<_> = expected.into_iter().collect();
         if self.events != expected {
-            self.fail(&format!("other events than expected\n{}", diff(&expected, &self.events)));
+            self.fail(&format!(
+                "other events than expected\n{}",
+                diff(&expected, &self.events)
+            ));
         }
         self.met();
         self
@@ -351,7 +386,10 @@ where
 
     /// The last command was refused for this reason. Commands before it were accepted.
     #[track_caller]
-    #[expect(clippy::needless_pass_by_value, reason = "a test writes the error down here")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a test writes the error down here"
+    )]
     pub fn then_error(mut self, expected: A::Error) -> Self
     where
         A::Error: PartialEq,
@@ -362,7 +400,10 @@ where
                 diff(&Err::<(), _>(&expected), &Ok::<_, ()>(&self.events))
             )),
             Some(error) if *error != expected => {
-                self.fail(&format!("refused for another reason than expected\n{}", diff(&expected, error)));
+                self.fail(&format!(
+                    "refused for another reason than expected\n{}",
+                    diff(&expected, error)
+                ));
             }
             Some(_) => self.met(),
         }
@@ -390,12 +431,17 @@ where
     #[track_caller]
     fn accepted(&self) {
         if self.refused.is_some() {
-            self.fail(&format!("refused, and should be accepted{}", self.refusal()));
+            self.fail(&format!(
+                "refused, and should be accepted{}",
+                self.refusal()
+            ));
         }
     }
 
     fn refusal(&self) -> String {
-        self.refused.as_ref().map_or_else(String::new, |error| format!(": {error} ({error:?})"))
+        self.refused
+            .as_ref()
+            .map_or_else(String::new, |error| format!(": {error} ({error:?})"))
     }
 
     /// An expectation was met: the next one is about what comes.
@@ -405,8 +451,17 @@ where
         self.refused = None;
     }
 
-    fn decide(&self, aggregate: &dyn AnyAggregate, command: &A::Command) -> Result<Vec<A::Event>, A::Error> {
-        let Given { env, metadata, decisions, .. } = &self.given;
+    fn decide(
+        &self,
+        aggregate: &dyn AnyAggregate,
+        command: &A::Command,
+    ) -> Result<Vec<A::Event>, A::Error> {
+        let Given {
+            env,
+            metadata,
+            decisions,
+            ..
+        } = &self.given;
         // From a seed of its own, so that the same decision draws the same ids when it is made again.
         let env = TestEnv::with_clock(*decisions, env.clock().clone()).env();
         let decision = Decision::new(&env, aggregate.version(), Arc::new(metadata.clone()));
@@ -418,13 +473,31 @@ where
         // What the commands led to is no part of what was given.
         let history = &self.given.history;
         let history = &history[..history.len() - self.events.len()];
-        panic!("{}", self.given.story(history, &self.commands, what));
+        panic!("{}", story::<A>(history, &self.commands, what));
     }
+}
+
+/// What failed, and how it came to that.
+fn story<A: Aggregate>(history: &[String], commands: &[String], what: &str) -> String {
+    let mut story = format!("{}: {what}\n", A::CATEGORY);
+    let mut chapter = |title: &str, lines: &[String]| {
+        if !lines.is_empty() {
+            writeln!(story, "{title}").expect("a text takes more text");
+        }
+        for line in lines {
+            writeln!(story, "    {line}").expect("a text takes more text");
+        }
+    };
+    chapter("given", history);
+    chapter("when", commands);
+    story
 }
 
 fn state_of<A: Aggregate>(aggregate: &dyn AnyAggregate) -> &A {
     let loaded = aggregate.as_any().downcast_ref::<Loaded<A>>();
-    loaded.expect("a kind makes aggregates of its own type").state()
+    loaded
+        .expect("a kind makes aggregates of its own type")
+        .state()
 }
 
 fn shown<E, R: std::fmt::Display>(decision: &Result<E, R>) -> Option<String> {
@@ -437,13 +510,18 @@ fn shown_key(key: Option<&Key>) -> String {
 
 impl<A: Aggregate> Debug for Given<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Given").field("history", &self.history).finish_non_exhaustive()
+        f.debug_struct("Given")
+            .field("history", &self.history)
+            .finish_non_exhaustive()
     }
 }
 
 impl<A: Aggregate> Debug for Decided<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Decided").field("events", &self.events).field("refused", &self.refused).finish_non_exhaustive()
+        f.debug_struct("Decided")
+            .field("events", &self.events)
+            .field("refused", &self.refused)
+            .finish_non_exhaustive()
     }
 }
 

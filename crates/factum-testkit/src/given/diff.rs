@@ -20,8 +20,12 @@ fn diff_texts(expected: &str, actual: &str) -> String {
     };
     let (mut left, mut right) = (0, 0);
     for (next_left, next_right) in common.into_iter().chain([(expected.len(), actual.len())]) {
-        expected[left..next_left].iter().for_each(|text| line('-', text));
-        actual[right..next_right].iter().for_each(|text| line('+', text));
+        expected[left..next_left]
+            .iter()
+            .for_each(|text| line('-', text));
+        actual[right..next_right]
+            .iter()
+            .for_each(|text| line('+', text));
         if let Some(text) = expected.get(next_left) {
             line(' ', text);
         }
@@ -71,7 +75,11 @@ mod tests {
         fn check(expected: &str, actual: &str, shown: &str) {
             let lines: Vec<_> = shown.split(' ').collect();
             let diff = diff_texts(&expected.replace(' ', "\n"), &actual.replace(' ', "\n"));
-            let diff: Vec<_> = diff.lines().skip(1).map(|line| line[2..].replace("  ", "=").replace(' ', "")).collect();
+            let diff: Vec<_> = diff
+                .lines()
+                .skip(1)
+                .map(|line| line[2..].replace("  ", "=").replace(' ', ""))
+                .collect();
             assert_eq!(diff, lines, "{expected} / {actual}");
         }
         check("a b c", "a x c", "=a -b +x =c");

@@ -6,9 +6,10 @@ use std::{
 };
 
 use factum_core::{
-    AnyProjection as _, Append, At, Commit, Encoded, Event, ExpectedVersion, Failure, FailureClass, Input,
-    Json, LogFilter, LogInput, Metadata, Position, Projecting, Projection, Query, Row, RowSet, ServiceName, Store as _,
-    StoreId, Timestamp, View, ViewDefinition, ViewName, ViewRef, ViewWrite,
+    AnyProjection as _, Append, At, Commit, Encoded, Event, ExpectedVersion, Failure, FailureClass,
+    Input, Json, LogFilter, LogInput, Metadata, Position, Projecting, Projection, Query, Row,
+    RowSet, ServiceName, Store as _, StoreId, Timestamp, View, ViewDefinition, ViewName, ViewRef,
+    ViewWrite,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -77,7 +78,11 @@ const BATCH_RECORDS_MAX: usize = 1_000;
 pub fn project<P: Projection>(projection: P) -> Projected<P> {
     let projection = Projecting::new(projection).unwrap_or_else(|error| panic!("{error:#}"));
     let env = TestEnv::seeded(0);
-    let store = MemoryStore::new(StoreId(env.env().uuid()), ServiceName::of("test"), env.clock().now());
+    let store = MemoryStore::new(
+        StoreId(env.env().uuid()),
+        ServiceName::of("test"),
+        env.clock().now(),
+    );
     let projected = Projected {
         projection,
         store,
@@ -91,7 +96,10 @@ pub fn project<P: Projection>(projection: P) -> Projected<P> {
     projected.prepare(GENERATION);
     projected.commit(Input::None, |commit| {
         let projection = projected.projection.name().clone();
-        commit.views = vec![ViewWrite::Activate { projection, generation: GENERATION }];
+        commit.views = vec![ViewWrite::Activate {
+            projection,
+            generation: GENERATION,
+        }];
     });
     projected
 }
@@ -129,7 +137,8 @@ impl<P: Projection> Projected<P> {
     #[track_caller]
     #[must_use]
     pub fn with(mut self, name: &str, value: &(impl Serialize + ?Sized)) -> Self {
-        let value = Json::of(value).unwrap_or_else(|error| panic!("metadata `{name}` can't be JSON: {error}"));
+        let value = Json::of(value)
+            .unwrap_or_else(|error| panic!("metadata `{name}` can't be JSON: {error}"));
         self.metadata.insert(name.into(), value);
         self
     }
@@ -140,8 +149,10 @@ impl<P: Projection> Projected<P> {
     pub fn given_row<T: Serialize>(mut self, view: View<T>, id: &str, row: &T) -> Self {
         let views = self.store.views().expect("the memory store holds views");
         let mut rows = RowSet::new(views, self.projection.views(), GENERATION);
-        rows.put(view, id, row).unwrap_or_else(|failure| panic!("{failure}"));
-        let document = Json::of(row).unwrap_or_else(|error| panic!("row `{id}` can't be JSON: {error}"));
+        rows.put(view, id, row)
+            .unwrap_or_else(|failure| panic!("{failure}"));
+        let document =
+            Json::of(row).unwrap_or_else(|error| panic!("row `{id}` can't be JSON: {error}"));
         self.given.push((view.name(), id.into(), document));
         let writes = rows.into_writes();
         self.commit(Input::None, |commit| commit.views = writes);
@@ -150,8 +161,15 @@ impl<P: Projection> Projected<P> {
 
     /// These events happen to `stream`, such as `order/order-1`, and the rows follow.
     #[track_caller]
-    pub fn events<E: Event + PartialEq>(self, stream: &str, events: impl IntoIterator<Item = E>) -> Self {
-        let encoded = events.into_iter().map(|event| stored::stored(&event)).collect();
+    pub fn events<E: Event + PartialEq>(
+        self,
+        stream: &str,
+        events: impl IntoIterator<Item = E>,
+    ) -> Self {
+        let encoded = events
+            .into_iter()
+            .map(|event| stored::stored(&event))
+            .collect();
         self.happened(stream, encoded)
     }
 
@@ -163,20 +181,32 @@ impl<P: Projection> Projected<P> {
         stream: &str,
         events: impl IntoIterator<Item = (&'static str, u32, serde_json::Value)>,
     ) -> Self {
-        let encoded = events.into_iter().map(|(name, version, data)| stored::written(name, version, &data)).collect();
+        let encoded = events
+            .into_iter()
+            .map(|(name, version, data)| stored::written(name, version, &data))
+            .collect();
         self.happened(stream, encoded)
     }
 
     /// The row `id` is `expected`.
     #[track_caller]
-    pub fn then_row<T: DeserializeOwned + Debug + PartialEq>(self, view: View<T>, id: &str, expected: &T) -> Self {
+    pub fn then_row<T: DeserializeOwned + Debug + PartialEq>(
+        self,
+        view: View<T>,
+        id: &str,
+        expected: &T,
+    ) -> Self {
         let row = self.row(&view.name(), id);
         let Some(row) = row else {
             let rows = self.rows(GENERATION);
             panic!("view `{}` has no row `{id}`\n{}", view.name(), shown(&rows));
         };
         let actual: T = row.document.read().unwrap_or_else(|error| {
-            panic!("row `{id}` of view `{}` doesn't have its shape: {error}\n    {}", view.name(), row.document)
+            panic!(
+                "row `{id}` of view `{}` doesn't have its shape: {error}\n    {}",
+                view.name(),
+                row.document
+            )
         });
         assert!(
             actual == *expected,
@@ -191,7 +221,11 @@ impl<P: Projection> Projected<P> {
     #[track_caller]
     pub fn then_no_row<T>(self, view: View<T>, id: &str) -> Self {
         if let Some(row) = self.row(&view.name(), id) {
-            panic!("view `{}` has a row `{id}`, and should not\n    {}", view.name(), row.document);
+            panic!(
+                "view `{}` has a row `{id}`, and should not\n    {}",
+                view.name(),
+                row.document
+            );
         }
         self
     }
@@ -222,17 +256,28 @@ impl<P: Projection> Projected<P> {
             self.generations += 1;
             let generation = self.generations;
             self.prepare(generation);
-            let view = |view: &ViewName| ViewRef { view: view.clone(), generation };
-            let given = self.given.iter().map(|(name, id, document)| ViewWrite::Put {
-                view: view(name),
-                id: id.clone(),
-                version: Position::ZERO,
-                document: document.clone(),
-            });
+            let view = |view: &ViewName| ViewRef {
+                view: view.clone(),
+                generation,
+            };
+            let given = self
+                .given
+                .iter()
+                .map(|(name, id, document)| ViewWrite::Put {
+                    view: view(name),
+                    id: id.clone(),
+                    version: Position::ZERO,
+                    document: document.clone(),
+                });
             let given: Vec<_> = given.collect();
             self.commit(Input::None, |commit| commit.views = given);
             let result = block_on(self.follow(generation, At::ZERO, batch_max, true));
-            result.unwrap_or_else(|failure| panic!("projection `{}`, built anew {how}, fails: {failure}", P::NAME));
+            result.unwrap_or_else(|failure| {
+                panic!(
+                    "projection `{}`, built anew {how}, fails: {failure}",
+                    P::NAME
+                )
+            });
             let second = self.rows(generation);
             assert!(
                 first == second,
@@ -253,7 +298,9 @@ impl<P: Projection> Projected<P> {
         self.worked();
         let first = self.rows(GENERATION);
         let result = block_on(self.follow(GENERATION, At::ZERO, BATCH_RECORDS_MAX, false));
-        result.unwrap_or_else(|failure| panic!("projection `{}` fails the second time: {failure}", P::NAME));
+        result.unwrap_or_else(|failure| {
+            panic!("projection `{}` fails the second time: {failure}", P::NAME)
+        });
         let second = self.rows(GENERATION);
         assert!(
             first == second,
@@ -269,7 +316,8 @@ impl<P: Projection> Projected<P> {
     fn prepare(&self, generation: u32) {
         let views = self.store.views().expect("the memory store holds views");
         for definition in self.projection.views() {
-            block_on(views.ensure(definition, generation)).unwrap_or_else(|error| panic!("{error:#}"));
+            block_on(views.ensure(definition, generation))
+                .unwrap_or_else(|error| panic!("{error:#}"));
         }
     }
 
@@ -280,7 +328,11 @@ impl<P: Projection> Projected<P> {
         for encoded in events {
             let (id, now) = (self.env.env().message_id(), self.env.clock().now());
             let draft = stored::draft(encoded, stream.clone(), id, now, self.metadata.clone());
-            let append = Append { stream: stream.clone(), expected: ExpectedVersion::Any, drafts: vec![draft] };
+            let append = Append {
+                stream: stream.clone(),
+                expected: ExpectedVersion::Any,
+                drafts: vec![draft],
+            };
             self.commit(Input::None, |commit| commit.appends = vec![append]);
         }
         match block_on(self.follow(GENERATION, self.reached, BATCH_RECORDS_MAX, true)) {
@@ -300,17 +352,23 @@ impl<P: Projection> Projected<P> {
     ) -> Result<At, Failure> {
         let (store, projection) = (&self.store, self.projection.name());
         let views = store.views().expect("the memory store holds views");
-        let claim = store.claim_projection(projection, generation, self.projection.fingerprint()).await?;
+        let claim = store
+            .claim_projection(projection, generation, self.projection.fingerprint())
+            .await?;
         let mut reached = from;
         loop {
-            let page = store.read_log(reached, &LogFilter::default(), batch_max).await?;
+            let page = store
+                .read_log(reached, &LogFilter::default(), batch_max)
+                .await?;
             if page.records.is_empty() {
                 return Ok(reached);
             }
             let mut rows = RowSet::new(views, self.projection.views(), generation);
             for record in &page.records {
                 rows.at(record.at.position);
-                self.projection.project(&stored::recorded(record), &mut rows).await?;
+                self.projection
+                    .project(&stored::recorded(record), &mut rows)
+                    .await?;
             }
             let mut commit = Commit::new(self.env.env().commit_id(), self.env.clock().now());
             if with_checkpoint {
@@ -323,7 +381,10 @@ impl<P: Projection> Projected<P> {
                 });
             }
             commit.views = rows.into_writes();
-            store.commit(commit).await.map_err(|error| Failure::poison(error.to_string()))?;
+            store
+                .commit(commit)
+                .await
+                .map_err(|error| Failure::poison(error.to_string()))?;
             reached = page.next;
         }
     }
@@ -352,7 +413,11 @@ impl<P: Projection> Projected<P> {
             loop {
                 let page = block_on(views.query(&name, Some(generation), &query));
                 let page = page.unwrap_or_else(|error| panic!("{error:#}"));
-                rows.extend(page.rows.into_iter().map(|row| ((name.clone(), row.id), row.document)));
+                rows.extend(
+                    page.rows
+                        .into_iter()
+                        .map(|row| ((name.clone(), row.id), row.document)),
+                );
                 match page.next {
                     Some(cursor) => query = query.after(cursor),
                     None => return rows,
@@ -365,13 +430,19 @@ impl<P: Projection> Projected<P> {
     #[track_caller]
     fn worked(&self) {
         if let Some(failure) = &self.failure {
-            panic!("projection `{}` fails as {}: {failure}", P::NAME, failure.class());
+            panic!(
+                "projection `{}` fails as {}: {failure}",
+                P::NAME,
+                failure.class()
+            );
         }
     }
 }
 
 fn shown(rows: &AllRows) -> String {
-    let line = |((view, id), document): (&(ViewName, String), &Json)| format!("    {view} `{id}`: {document}\n");
+    let line = |((view, id), document): (&(ViewName, String), &Json)| {
+        format!("    {view} `{id}`: {document}\n")
+    };
     rows.iter().map(line).collect()
 }
 

@@ -7,8 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use factum_core::{
-    Aggregate, AnyError, AnyReactor as _, Category, Effect, Encoded, Event, Failure, FailureClass, Group, HandlerName,
-    Json, Key, MessageId, Part, Reacting, Reaction, Reactor, Recorded, StreamId, TimerWrite, Timestamp, Topic, Version,
+    Aggregate, AnyError, AnyReactor as _, Category, Effect, Encoded, Event, Failure, FailureClass,
+    Group, HandlerName, Json, Key, MessageId, Part, Reacting, Reaction, Reactor, Recorded,
+    StreamId, TimerWrite, Timestamp, Topic, Version,
 };
 
 use super::{block_on::block_on, diff::diff, stored};
@@ -82,7 +83,10 @@ where
 
 /// An event on its way to a reactor, as its topic carries it.
 #[track_caller]
-#[expect(clippy::needless_pass_by_value, reason = "a test writes the event down here")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a test writes the event down here"
+)]
 pub fn given_event<E: Event + PartialEq>(event: E) -> GivenEvent {
     GivenEvent::new(stored::stored(&event))
 }
@@ -108,7 +112,11 @@ impl GivenEvent {
         let env = TestEnv::seeded(0);
         let mut recorded = Recorded::of(encoded.data, env.clock().now());
         recorded.event_type = encoded.event_type;
-        Self { recorded, group: Group::of("test"), env }
+        Self {
+            recorded,
+            group: Group::of("test"),
+            env,
+        }
     }
 
     /// It happens, and comes, at this time.
@@ -142,7 +150,8 @@ impl GivenEvent {
     /// It has this in its metadata.
     #[track_caller]
     pub fn with(mut self, name: &str, value: &(impl serde::Serialize + ?Sized)) -> Self {
-        let value = Json::of(value).unwrap_or_else(|error| panic!("metadata `{name}` can't be JSON: {error}"));
+        let value = Json::of(value)
+            .unwrap_or_else(|error| panic!("metadata `{name}` can't be JSON: {error}"));
         Arc::make_mut(&mut self.recorded.metadata).insert(name.into(), value);
         self
     }
@@ -153,7 +162,15 @@ impl GivenEvent {
     pub fn when<R: Reactor>(self, reactor: R) -> Reacted<R> {
         let name = HandlerName::new(R::NAME).unwrap_or_else(|error| panic!("{error}"));
         let reactor = Reacting::new(reactor).unwrap_or_else(|error| panic!("{error:#}"));
-        let mut reacted = Reacted { event: self, name, reactor, effects: Vec::new(), own: 0, last: None, failure: None };
+        let mut reacted = Reacted {
+            event: self,
+            name,
+            reactor,
+            effects: Vec::new(),
+            own: 0,
+            last: None,
+            failure: None,
+        };
         match reacted.react(0) {
             Ok(effects) => (reacted.own, reacted.effects) = (effects.len(), effects),
             Err(failure) => reacted.failure = Some(failure),
@@ -189,13 +206,17 @@ struct Told {
 impl<R: Reactor> Reacted<R> {
     /// This command goes to the aggregate `id`.
     #[track_caller]
-    #[expect(clippy::needless_pass_by_value, reason = "a test writes the command down here")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a test writes the command down here"
+    )]
     pub fn then_executes<A: Aggregate>(mut self, id: impl Display, command: A::Command) -> Self
     where
         A::Command: PartialEq,
     {
         let category = Category::new(A::CATEGORY).unwrap_or_else(|error| panic!("{error}"));
-        let stream = StreamId::new(category, id.to_string()).unwrap_or_else(|error| panic!("{error}"));
+        let stream =
+            StreamId::new(category, id.to_string()).unwrap_or_else(|error| panic!("{error}"));
         let is_it = |effect: &Effect| match effect {
             Effect::Execute(execution) => {
                 let given = (*execution.command).as_any().downcast_ref::<A::Command>();
@@ -210,14 +231,21 @@ impl<R: Reactor> Reacted<R> {
     /// This event is sent to its topic, with this key.
     #[track_caller]
     pub fn then_sends<E: Event + PartialEq>(mut self, key: impl Into<Key>, event: &E) -> Self {
-        let topic = E::TOPIC.map(|topic| Topic::new(topic).unwrap_or_else(|error| panic!("{error}")));
-        let topic = topic.unwrap_or_else(|| panic!("an event without a topic can't be sent: {event:?}"));
+        let topic =
+            E::TOPIC.map(|topic| Topic::new(topic).unwrap_or_else(|error| panic!("{error}")));
+        let topic =
+            topic.unwrap_or_else(|| panic!("an event without a topic can't be sent: {event:?}"));
         let key = key.into();
-        let wanted = format!("send to {topic} with key {key}: {}", stored::line(&stored::stored(event)));
+        let wanted = format!(
+            "send to {topic} with key {key}: {}",
+            stored::line(&stored::stored(event))
+        );
         self.take(&wanted, |effect| match effect {
-            Effect::Send { topic: to, key: with, event: sent } => {
-                *to == topic && *with == key && is_event(sent, event)
-            }
+            Effect::Send {
+                topic: to,
+                key: with,
+                event: sent,
+            } => *to == topic && *with == key && is_event(sent, event),
             _ => false,
         });
         self
@@ -232,12 +260,18 @@ impl<R: Reactor> Reacted<R> {
         event: &E,
         timestamp: Timestamp,
     ) -> Self {
-        let stream = StreamId::new(Category::of(category), id).unwrap_or_else(|error| panic!("{error}"));
-        let wanted = format!("import {stream} at {timestamp}: {}", stored::line(&stored::stored(event)));
+        let stream =
+            StreamId::new(Category::of(category), id).unwrap_or_else(|error| panic!("{error}"));
+        let wanted = format!(
+            "import {stream} at {timestamp}: {}",
+            stored::line(&stored::stored(event))
+        );
         self.take(&wanted, |effect| match effect {
-            Effect::Import { stream: to, event: fact, timestamp: at } => {
-                *to == stream && *at == timestamp && is_event(fact, event)
-            }
+            Effect::Import {
+                stream: to,
+                event: fact,
+                timestamp: at,
+            } => *to == stream && *at == timestamp && is_event(fact, event),
             _ => false,
         });
         self
@@ -246,7 +280,11 @@ impl<R: Reactor> Reacted<R> {
     /// This timer is set.
     #[track_caller]
     pub fn then_timer(mut self, id: &str, due: Timestamp, payload: impl Into<Bytes>) -> Self {
-        self.take_timer(&TimerWrite::Set { id: id.into(), due, payload: payload.into() });
+        self.take_timer(&TimerWrite::Set {
+            id: id.into(),
+            due,
+            payload: payload.into(),
+        });
         self
     }
 
@@ -260,17 +298,24 @@ impl<R: Reactor> Reacted<R> {
     /// The command that was expected last is rejected with this error: what the reactor wants to happen then is
     /// expected from here on.
     #[track_caller]
-    #[expect(clippy::needless_pass_by_value, reason = "a test writes the error down here")]
     pub fn when_rejected(mut self, error: impl AnyError) -> Self {
-        let last = self.last.unwrap_or_else(|| panic!("say first which command, with `.then_executes(..)`"));
+        let last = self
+            .last
+            .unwrap_or_else(|| panic!("say first which command, with `.then_executes(..)`"));
         let told = &self.effects[last];
-        let Effect::Execute(execution) = &told.effect else { unreachable!("only commands are kept as the last") };
+        let Effect::Execute(execution) = &told.effect else {
+            unreachable!("only commands are kept as the last")
+        };
         let Some(on_rejected) = &execution.on_rejected else {
-            self.fail(&format!("nothing is said for a rejection, so `{error}` fails the handler for good"));
+            self.fail(&format!(
+                "nothing is said for a rejection, so `{error}` fails the handler for good"
+            ));
         };
         let mut reaction = told.again.again();
         if let Err(failure) = on_rejected(&error, &mut reaction) {
-            self.fail(&format!("what is said for the rejection `{error}` fails itself: {failure}"));
+            self.fail(&format!(
+                "what is said for the rejection `{error}` fails itself: {failure}"
+            ));
         }
         let more = Told::all(reaction);
         self.effects.extend(more);
@@ -293,7 +338,10 @@ impl<R: Reactor> Reacted<R> {
         match &self.failure {
             None => self.fail(&format!("works, and should fail as {class}")),
             Some(failure) if failure.class() != class => {
-                self.fail(&format!("fails as {}, and should fail as {class}: {failure}", failure.class()));
+                self.fail(&format!(
+                    "fails as {}, and should fail as {class}: {failure}",
+                    failure.class()
+                ));
             }
             Some(_) => self,
         }
@@ -330,9 +378,21 @@ impl<R: Reactor> Reacted<R> {
 
     #[track_caller]
     fn react(&self, seed: u64) -> Result<Vec<Told>, Failure> {
-        let GivenEvent { recorded, group, env } = &self.event;
+        let GivenEvent {
+            recorded,
+            group,
+            env,
+        } = &self.event;
         let env = TestEnv::with_clock(seed, env.clock().clone()).env();
-        let cx = |part: Part| Reaction::new(&env, group.clone(), self.name.clone(), recorded.event_id.clone(), part);
+        let cx = |part: Part| {
+            Reaction::new(
+                &env,
+                group.clone(),
+                self.name.clone(),
+                recorded.event_id.clone(),
+                part,
+            )
+        };
         let reactions = block_on(self.reactor.react(recorded, &cx))?;
         let Some(reactions) = reactions else {
             panic!(
@@ -348,14 +408,20 @@ impl<R: Reactor> Reacted<R> {
     #[track_caller]
     fn take_timer(&mut self, wanted: &TimerWrite) {
         let shown = timer_line(wanted);
-        self.take(&shown, |effect| matches!(effect, Effect::Timer(write) if write == wanted));
+        self.take(
+            &shown,
+            |effect| matches!(effect, Effect::Timer(write) if write == wanted),
+        );
     }
 
     /// Takes the first effect that is wanted and was not taken.
     #[track_caller]
     fn take(&mut self, wanted: &str, is_it: impl Fn(&Effect) -> bool) -> usize {
         self.worked();
-        let found = self.effects.iter().position(|told| !told.taken && is_it(&told.effect));
+        let found = self
+            .effects
+            .iter()
+            .position(|told| !told.taken && is_it(&told.effect));
         let Some(index) = found else {
             self.fail(&format!("expected and not there:\n    {wanted}"));
         };
@@ -372,10 +438,20 @@ impl<R: Reactor> Reacted<R> {
 
     #[track_caller]
     fn fail(&self, what: &str) -> ! {
-        let Recorded { event_type, data, .. } = &self.event.recorded;
-        let mut story = format!("{}: {what}\nwhen\n    {event_type} {}\n", self.name, String::from_utf8_lossy(data));
+        let Recorded {
+            event_type, data, ..
+        } = &self.event.recorded;
+        let mut story = format!(
+            "{}: {what}\nwhen\n    {event_type} {}\n",
+            self.name,
+            String::from_utf8_lossy(data)
+        );
         if self.failure.is_none() {
-            story.push_str(if self.effects.is_empty() { "then nothing\n" } else { "then\n" });
+            story.push_str(if self.effects.is_empty() {
+                "then nothing\n"
+            } else {
+                "then\n"
+            });
         }
         for told in &self.effects {
             let taken = if told.taken { " (expected)" } else { "" };
@@ -388,15 +464,25 @@ impl<R: Reactor> Reacted<R> {
 impl Told {
     fn all(reaction: Reaction) -> Vec<Self> {
         let again = reaction.again();
-        let told = |effect| Self { effect, again: again.again(), taken: false };
+        let told = |effect| Self {
+            effect,
+            again: again.again(),
+            taken: false,
+        };
         reaction.into_effects().into_iter().map(told).collect()
     }
 
     fn line(&self) -> String {
         match &self.effect {
             Effect::Execute(execution) => format!("execute {execution:?}"),
-            Effect::Send { topic, key, event } => format!("send to {topic} with key {key}: {}", stored::line(event)),
-            Effect::Import { stream, event, timestamp } => {
+            Effect::Send { topic, key, event } => {
+                format!("send to {topic} with key {key}: {}", stored::line(event))
+            }
+            Effect::Import {
+                stream,
+                event,
+                timestamp,
+            } => {
                 format!("import {stream} at {timestamp}: {}", stored::line(event))
             }
             Effect::Timer(write) => timer_line(write),
@@ -407,7 +493,10 @@ impl Told {
 fn timer_line(write: &TimerWrite) -> String {
     match write {
         TimerWrite::Set { id, due, payload } => {
-            format!("set timer {id} to {due}: {}", String::from_utf8_lossy(payload))
+            format!(
+                "set timer {id} to {due}: {}",
+                String::from_utf8_lossy(payload)
+            )
         }
         TimerWrite::Cancel { id } => format!("cancel timer {id}"),
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use factum_core::{
-    Catalog, Codec, Draft, Encoded, Event, MessageId, Metadata, Part, Read, Record, RecordKind, Recorded, StreamId,
-    Timestamp, TypeName,
+    Catalog, Codec, Draft, Encoded, Event, MessageId, Metadata, Part, Read, Record, RecordKind,
+    Recorded, StreamId, Timestamp, TypeName,
 };
 
 use super::diff::diff;
@@ -21,10 +21,17 @@ pub(super) fn catalog<E: Event>() -> Catalog<E> {
 pub(super) fn stored<E: Event + PartialEq>(event: &E) -> Encoded {
     let encoded = Encoded::of(event).unwrap_or_else(|error| panic!("{error:#}: {event:?}"));
     let read = read::<E>(&encoded).unwrap_or_else(|error| {
-        panic!("`{}` was written and can't be read back: {error}\n{event:#?}", encoded.event_type)
+        panic!(
+            "`{}` was written and can't be read back: {error}\n{event:#?}",
+            encoded.event_type
+        )
     });
     let [back] = &read[..] else {
-        panic!("`{}` was written as one event and reads back as {}", encoded.event_type, read.len());
+        panic!(
+            "`{}` was written as one event and reads back as {}",
+            encoded.event_type,
+            read.len()
+        );
     };
     assert!(
         back == event,
@@ -47,7 +54,10 @@ pub(super) fn read<E: Event>(encoded: &Encoded) -> Result<Vec<E>, String> {
 
 /// Data as a test writes it down, as a stored event.
 pub(super) fn written(name: &str, version: u32, data: &serde_json::Value) -> Encoded {
-    Encoded { event_type: TypeName::new(name, version), data: data.to_string().into() }
+    Encoded {
+        event_type: TypeName::new(name, version),
+        data: data.to_string().into(),
+    }
 }
 
 /// The stream that a test names.
@@ -102,5 +112,9 @@ pub(super) fn recorded(record: &Record) -> Recorded<Bytes> {
 
 /// Stored data in one line.
 pub(super) fn line(encoded: &Encoded) -> String {
-    format!("{} {}", encoded.event_type, String::from_utf8_lossy(&encoded.data))
+    format!(
+        "{} {}",
+        encoded.event_type,
+        String::from_utf8_lossy(&encoded.data)
+    )
 }

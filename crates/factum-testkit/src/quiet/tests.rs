@@ -1,8 +1,9 @@
 //! What counts as quiet, and what is said when it is not.
 
 use factum_core::{
-    Append, Codec, Commit, Draft, ExpectedVersion, Headers, Input, MessageId, Metadata, Outgoing, RecordKind,
-    RelayInput, ServiceName, Start, StoreId, StreamId, TopicSpec, TypeName, VoidInput, inbox::Seen,
+    Append, Codec, Commit, Draft, ExpectedVersion, Headers, Input, MessageId, Metadata, Outgoing,
+    RecordKind, RelayInput, ServiceName, Start, StoreId, StreamId, TopicSpec, TypeName, VoidInput,
+    inbox::Seen,
 };
 
 use super::*;
@@ -19,12 +20,21 @@ impl World {
         let env = TestEnv::seeded(1).env();
         let store = MemoryStore::new(StoreId(env.uuid()), ServiceName::of("payment"), env.now());
         let broker = MemoryTopicsDisk::new().open(env.clone());
-        broker.ensure_topic(&TopicSpec::new(Topic::of("orders"), 1)).await.unwrap();
-        Self { env, store: Arc::new(store), broker: Arc::new(broker) }
+        broker
+            .ensure_topic(&TopicSpec::new(Topic::of("orders"), 1))
+            .await
+            .unwrap();
+        Self {
+            env,
+            store: Arc::new(store),
+            broker: Arc::new(broker),
+        }
     }
 
     fn quiet(&self) -> Quiet {
-        Quiet::new(&self.env, self.broker.clone()).store(self.store.clone()).group("payment", ["orders"])
+        Quiet::new(&self.env, self.broker.clone())
+            .store(self.store.clone())
+            .group("payment", ["orders"])
     }
 
     /// What goes on, after a few looks.
@@ -51,7 +61,11 @@ impl World {
             data: "{}".into(),
         };
         let mut commit = Commit::new(self.env.commit_id(), self.env.now());
-        commit.appends = vec![Append { stream, expected: ExpectedVersion::Any, drafts: vec![draft] }];
+        commit.appends = vec![Append {
+            stream,
+            expected: ExpectedVersion::Any,
+            drafts: vec![draft],
+        }];
         self.store.commit(commit).await.unwrap();
     }
 
@@ -59,7 +73,11 @@ impl World {
         let fence = self.store.claim_relay().await.unwrap().fence;
         let checkpoint = self.store.head().await.unwrap();
         let mut commit = Commit::new(self.env.commit_id(), self.env.now());
-        commit.input = Input::Relay(RelayInput { fence, checkpoint, lasts: Vec::new() });
+        commit.input = Input::Relay(RelayInput {
+            fence,
+            checkpoint,
+            lasts: Vec::new(),
+        });
         self.store.commit(commit).await.unwrap();
     }
 
@@ -78,11 +96,30 @@ impl World {
     }
 
     async fn handle(&self) {
-        let inbox = InboxId { group: Group::of("payment"), topic: Topic::of("orders"), partition: 0 };
-        let row = self.store.claim_inbox(&inbox, Start::Beginning, 0).await.unwrap();
+        let inbox = InboxId {
+            group: Group::of("payment"),
+            topic: Topic::of("orders"),
+            partition: 0,
+        };
+        let row = self
+            .store
+            .claim_inbox(&inbox, Start::Beginning, 0)
+            .await
+            .unwrap();
         let mut commit = Commit::new(self.env.commit_id(), self.env.now());
-        let advance = [Seen { offset: row.low, void: true, link: None }].into();
-        commit.input = Input::Void(VoidInput { inbox, fence: row.fence, advance, trying: None, release: true });
+        let advance = [Seen {
+            offset: row.low,
+            void: true,
+            link: None,
+        }]
+        .into();
+        commit.input = Input::Void(VoidInput {
+            inbox,
+            fence: row.fence,
+            advance,
+            trying: None,
+            release: true,
+        });
         self.store.commit(commit).await.unwrap();
     }
 }
@@ -95,7 +132,11 @@ async fn it_says_exactly_what_goes_on_and_is_quiet_when_all_of_it_is_done() {
     world.append().await;
     world.publish().await;
     let projection = factum_core::ProjectionName::of("orders");
-    world.store.claim_projection(&projection, 1, "x").await.unwrap();
+    world
+        .store
+        .claim_projection(&projection, 1, "x")
+        .await
+        .unwrap();
     assert_eq!(
         world.goes_on().await,
         [
@@ -142,5 +183,8 @@ async fn a_world_that_is_quiet_at_each_look_and_never_the_same_is_not_quiet() {
         });
     });
     let not = quiet.run_until_quiet().await.unwrap_err();
-    assert_eq!(not.to_string(), "not quiet after 5 looks: something happened between any two of them");
+    assert_eq!(
+        not.to_string(),
+        "not quiet after 5 looks: something happened between any two of them"
+    );
 }

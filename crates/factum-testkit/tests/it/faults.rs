@@ -16,7 +16,10 @@ struct Faulty<H> {
 
 impl<H> Faulty<H> {
     fn of(inner: H) -> Self {
-        Self { inner, faults: Faults::new() }
+        Self {
+            inner,
+            faults: Faults::new(),
+        }
     }
 
     fn store(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
@@ -50,11 +53,19 @@ impl<H: StoreHarness> StoreHarness for Faulty<H> {
 #[async_trait::async_trait]
 impl<H: BrokerHarness> BrokerHarness for Faulty<H> {
     async fn open(&self) -> Arc<dyn Broker> {
-        Arc::new(FaultyBroker::new("a", self.inner.open().await, &self.faults))
+        Arc::new(FaultyBroker::new(
+            "a",
+            self.inner.open().await,
+            &self.faults,
+        ))
     }
 
     async fn reopen(&self, broker: Arc<dyn Broker>) -> Arc<dyn Broker> {
-        Arc::new(FaultyBroker::new("a", self.inner.reopen(broker).await, &self.faults))
+        Arc::new(FaultyBroker::new(
+            "a",
+            self.inner.reopen(broker).await,
+            &self.faults,
+        ))
     }
 
     async fn pass(&self, duration: Duration) {

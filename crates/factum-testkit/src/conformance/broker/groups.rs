@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use factum_core::{Consumed, Subscription, TopicPartition};
+use factum_core::{Consumed, TopicPartition};
 use tokio::time::timeout;
 
 use super::{
@@ -60,7 +60,7 @@ pub async fn two_groups_are_independent(harness: &dyn BrokerHarness) {
 
     one.receive(10).await;
     one.consumer.pause(&part(&topic, 0)).await.unwrap();
-    one.consumer.leave().await.unwrap();
+    one.leave().await;
 
     two.receive(10).await;
     assert_eq!(two.owned.len(), 2);
@@ -93,7 +93,7 @@ pub async fn partitions_are_balanced_and_kept(harness: &dyn BrokerHarness) {
     assert_eq!(all.len(), 6);
 
     let (before_one, before_two) = (one.owned.clone(), two.owned.clone());
-    three.consumer.leave().await.unwrap();
+    three.leave().await;
     until(&mut [&mut one, &mut two], |members| {
         loads(members) == [3, 3]
     })
@@ -159,7 +159,7 @@ pub async fn a_member_that_leaves_hands_over_at_once(harness: &dyn BrokerHarness
     })
     .await;
 
-    one.consumer.leave().await.unwrap();
+    one.leave().await;
     two.own(2).await;
 
     assert_eq!(world.broker.members(&group).await.unwrap().len(), 1);
@@ -283,13 +283,7 @@ pub async fn members_in_excess_wait_in_reserve(harness: &dyn BrokerHarness) {
     let (group, inbox) = (world.group("g"), Inbox::default());
     let mut one = world.join(&group, &[&topic], "one", &inbox).await;
     one.own(1).await;
-    let subscription = Subscription {
-        batch_max: 1,
-        ..world.subscription(&group, &[&topic], "two")
-    };
     let mut two = world.join(&group, &[&topic], "two", &inbox).await;
-    two.consumer.leave().await.unwrap();
-    two.consumer = world.broker.join(subscription).await.unwrap();
     for _ in 0..10 {
         one.call().await;
         two.call().await;
@@ -300,7 +294,7 @@ pub async fn members_in_excess_wait_in_reserve(harness: &dyn BrokerHarness) {
         );
     }
 
-    one.consumer.leave().await.unwrap();
+    one.leave().await;
 
     two.own(1).await;
 }

@@ -23,7 +23,7 @@ pub async fn a_restart_keeps_messages_and_committed_offsets(harness: &dyn Broker
     let commits = [(part(&topic, 0), 3), (part(&topic, 1), 1)];
     member.consumer.commit(&commits).await.unwrap();
     let before = world.broker.read(&part(&topic, 0), 0, 100).await.unwrap();
-    member.consumer.leave().await.unwrap();
+    member.leave().await;
     let World { broker, .. } = world;
 
     let broker = harness.reopen(broker).await;
@@ -144,9 +144,7 @@ pub async fn a_member_that_retention_overtook_is_told(harness: &dyn BrokerHarnes
         .await;
     member.own(1).await;
     member.consumer.pause(&partition).await.unwrap();
-    world
-        .pass(Duration::from_mins(2), &mut [&mut member])
-        .await;
+    world.pass(Duration::from_mins(2), &mut [&mut member]).await;
     if !harness.sweep().await {
         return;
     }

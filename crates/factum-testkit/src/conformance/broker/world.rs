@@ -296,6 +296,11 @@ impl Member {
             .collect()
     }
 
+    /// Leaves in good order, and holds nothing of the broker any more.
+    pub(crate) async fn leave(self) {
+        self.consumer.leave().await.unwrap();
+    }
+
     /// Stops without a word.
     pub(crate) fn crash(self) {
         drop(self.consumer);

@@ -20,8 +20,12 @@ struct Account {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Changed {
-    Opened { owner: Option<String> },
-    Paid { amount: u64 },
+    Opened {
+        owner: Option<String>,
+    },
+    Paid {
+        amount: u64,
+    },
     Noted {
         #[serde(skip)]
         secret: String,
@@ -45,7 +49,14 @@ impl Event for Changed {
 
     fn types() -> Vec<EventType> {
         let shape = || schemars::schema_for!(u64);
-        ["Opened", "Paid", "Noted"].map(|name| EventType { name, version: 1, topic: None, shape }).into()
+        ["Opened", "Paid", "Noted"]
+            .map(|name| EventType {
+                name,
+                version: 1,
+                topic: None,
+                shape,
+            })
+            .into()
     }
 
     fn upcasts() -> Vec<Upcast> {
@@ -80,10 +91,17 @@ impl Aggregate for Account {
         match command {
             Ask::Pay(0) => Ok(vec![]),
             Ask::Pay(amount) => Ok(vec![Changed::Paid { amount }]),
-            Ask::Withdraw(amount) if amount > self.balance => Err(TooLittle(self.balance)),
-            Ask::Withdraw(amount) => Ok(vec![Changed::Paid { amount }]),
-            Ask::Forget => Ok(vec![Changed::Paid { amount: self.forgotten }]),
-            Ask::Draw => Ok(vec![Changed::Opened { owner: Some(at.new_id().to_string()) }]),
+            Ask::Withdraw(amount) if amount <= self.balance => {
+                let left = self.balance - amount;
+                Ok(vec![Changed::Paid { amount: left }])
+            }
+            Ask::Withdraw(_) => Err(TooLittle(self.balance)),
+            Ask::Forget => Ok(vec![Changed::Paid {
+                amount: self.forgotten,
+            }]),
+            Ask::Draw => Ok(vec![Changed::Opened {
+                owner: Some(at.new_id().to_string()),
+            }]),
         }
     }
 
@@ -108,9 +126,16 @@ fn paid(amount: u64) -> Changed {
 #[test]
 fn other_events_than_expected_are_shown_with_what_led_to_them() {
     let told = failure_of(|| {
-        let _ = given::<Account>([paid(3)]).when(Ask::Pay(5)).then([paid(4)]);
+        let _ = given::<Account>([paid(3)])
+            .when(Ask::Pay(5))
+            .then([paid(4)]);
     });
-    for part in ["account: other events", "-         amount: 4", "+         amount: 5", "given\n    Paid { amount: 3 }\nwhen\n    Pay(5)"] {
+    for part in [
+        "account: other events",
+        "-         amount: 4",
+        "+         amount: 5",
+        "given\n    Paid { amount: 3 }\nwhen\n    Pay(5)",
+    ] {
         assert!(told.contains(part), "`{part}` is missing in:\n{told}");
     }
 }
@@ -137,51 +162,84 @@ fn a_refusal_that_nobody_expects_is_not_passed_over() {
     let told = failure_of(|| {
         let _ = given::<Account>([]).when(Ask::Withdraw(1)).then_nothing();
     });
-    assert!(told.contains("refused, and should be accepted: only 0 there (TooLittle(0))"), "{told}");
+    assert!(
+        told.contains("refused, and should be accepted: only 0 there (TooLittle(0))"),
+        "{told}"
+    );
     let told = failure_of(|| {
-        let _ = given::<Account>([]).when(Ask::Withdraw(1)).and(Ask::Pay(1));
+        drop(given::<Account>([]).when(Ask::Withdraw(1)).and(Ask::Pay(1)));
     });
-    assert!(told.contains("a command was refused before `Pay(1)` came"), "{told}");
+    assert!(
+        told.contains("a command was refused before `Pay(1)` came"),
+        "{told}"
+    );
     let told = failure_of(|| {
-        let _ = given::<Account>([]).when(Ask::Pay(1)).then_error(TooLittle(0));
+        let _ = given::<Account>([])
+            .when(Ask::Pay(1))
+            .then_error(TooLittle(0));
     });
-    assert!(told.contains("accepted, and should be refused: only 0 there"), "{told}");
+    assert!(
+        told.contains("accepted, and should be refused: only 0 there"),
+        "{told}"
+    );
 }
 
 #[test]
 fn an_event_that_changes_on_its_way_through_the_store_is_found() {
     let told = failure_of(|| drop(given::<Account>([Changed::Noted { secret: "x".into() }])));
-    assert!(told.contains("`Noted v1` reads back as another event than was written"), "{told}");
+    assert!(
+        told.contains("`Noted v1` reads back as another event than was written"),
+        "{told}"
+    );
     assert!(told.contains(r#"-     secret: "x""#), "{told}");
 }
 
 #[test]
 fn a_stored_event_that_the_code_cannot_read_is_found() {
     let json = serde_json::json!({ "Paid": { "amount": 1 } });
-    given_stored::<Account>([("Paid", 1, json.clone())]).then_state(|account| assert_eq!(account.balance, 1));
+    given_stored::<Account>([("Paid", 1, json.clone())])
+        .then_state(|account| assert_eq!(account.balance, 1));
     let told = failure_of(|| drop(given_stored::<Account>([("Paid", 2, json)])));
-    assert!(told.contains("`Paid v2` at 1-1 is of a type or version that this program doesn't know"), "{told}");
+    assert!(
+        told.contains("`Paid v2` at 1-1 is of a type or version that this program doesn't know"),
+        "{told}"
+    );
 }
 
 #[test]
 fn a_state_that_loses_something_in_a_snapshot_is_found() {
     let told = failure_of(|| {
-        let _ = given::<Account>([paid(1)]).when(Ask::Forget);
+        drop(given::<Account>([paid(1)]).when(Ask::Forget));
     });
-    assert!(told.contains("decides otherwise on the state that comes out of a snapshot"), "{told}");
+    assert!(
+        told.contains("decides otherwise on the state that comes out of a snapshot"),
+        "{told}"
+    );
 }
 
 #[test]
 fn a_partition_key_that_changes_is_found() {
-    let opened = |owner: &str| Changed::Opened { owner: Some(owner.into()) };
+    let opened = |owner: &str| Changed::Opened {
+        owner: Some(owner.into()),
+    };
     let told = failure_of(|| drop(given::<Account>([opened("ada"), opened("bob")])));
-    assert!(told.contains("was `ada` after the first event, and is `bob` after the last"), "{told}");
+    assert!(
+        told.contains("was `ada` after the first event, and is `bob` after the last"),
+        "{told}"
+    );
 }
 
 #[test]
 fn each_decision_draws_ids_of_its_own_and_a_test_can_look_at_them() {
     let decided = given::<Account>([]).when(Ask::Draw);
-    let [Changed::Opened { owner: Some(first) }] = decided.events() else { panic!("{decided:?}") };
+    let [Changed::Opened { owner: Some(first) }] = decided.events() else {
+        panic!("{decided:?}")
+    };
     let again = given::<Account>([]).when(Ask::Draw);
-    assert_eq!(again.events(), [Changed::Opened { owner: Some(first.clone()) }]);
+    assert_eq!(
+        again.events(),
+        [Changed::Opened {
+            owner: Some(first.clone())
+        }]
+    );
 }

@@ -52,10 +52,17 @@ impl Projection for Totals {
         vec![TOTALS.kept_by::<Self>().integer("total")]
     }
 
-    async fn project(&self, event: &Recorded<Counted>, rows: &mut RowSet<'_>) -> Result<(), Failure> {
+    async fn project(
+        &self,
+        event: &Recorded<Counted>,
+        rows: &mut RowSet<'_>,
+    ) -> Result<(), Failure> {
         let id = event.aggregate_id.as_deref().unwrap_or_default();
         let mut row = rows.get(TOTALS, id).await?.unwrap_or_default();
-        row.by = event.metadata.get("actor").and_then(|actor| actor.read().ok());
+        row.by = event
+            .metadata
+            .get("actor")
+            .and_then(|actor| actor.read().ok());
         match event.data {
             Counted::By { count } => row.total += count,
             Counted::Drawn => row.total = self.draws.fetch_add(1, Ordering::Relaxed),
@@ -77,7 +84,10 @@ fn total(total: u64) -> Total {
 fn rows_follow_events_of_several_streams_and_rows_that_were_there() {
     project(Totals::default())
         .given_row(TOTALS, "a", &total(10))
-        .events("counter/a", [Counted::By { count: 1 }, Counted::By { count: 2 }])
+        .events(
+            "counter/a",
+            [Counted::By { count: 1 }, Counted::By { count: 2 }],
+        )
         .stored("counter/b", [("Counted", 1, json!({}))])
         .events("counter/c", [Counted::By { count: 5 }, Counted::Forgotten])
         .events("else/c", [Foreign])
@@ -86,7 +96,14 @@ fn rows_follow_events_of_several_streams_and_rows_that_were_there() {
         .then_no_row(TOTALS, "c")
         .with("actor", "ada")
         .events("counter/b", [Counted::By { count: 1 }])
-        .then_row(TOTALS, "b", &Total { total: 2, by: Some("ada".into()) })
+        .then_row(
+            TOTALS,
+            "b",
+            &Total {
+                total: 2,
+                by: Some("ada".into()),
+            },
+        )
         .rebuilt_is_the_same();
 }
 
@@ -94,19 +111,33 @@ fn rows_follow_events_of_several_streams_and_rows_that_were_there() {
 fn a_row_that_is_another_or_missing_is_shown_beside_what_is_there() {
     let counted = || project(Totals::default()).events("counter/a", [Counted::By { count: 1 }]);
     let told = failure_of(|| drop(counted().then_row(TOTALS, "a", &total(2))));
-    assert!(told.contains("row `a` of view `totals` is another than expected"), "{told}");
-    assert!(told.contains("-     total: 2,\n  +     total: 1,"), "{told}");
+    assert!(
+        told.contains("row `a` of view `totals` is another than expected"),
+        "{told}"
+    );
+    assert!(
+        told.contains("-     total: 2,\n  +     total: 1,"),
+        "{told}"
+    );
     let told = failure_of(|| drop(counted().then_row(TOTALS, "b", &total(2))));
-    assert!(told.contains("no row `b`\n    totals `a`: {\"total\":1,\"by\":null}"), "{told}");
+    assert!(
+        told.contains("no row `b`\n    totals `a`: {\"total\":1,\"by\":null}"),
+        "{told}"
+    );
     let told = failure_of(|| drop(counted().then_no_row(TOTALS, "a")));
     assert!(told.contains("has a row `a`, and should not"), "{told}");
 }
 
 #[test]
 fn counting_is_the_same_when_built_anew_and_not_when_applied_twice() {
-    let counted = project(Totals::default()).events("counter/a", [Counted::By { count: 1 }]).rebuilt_is_the_same();
+    let counted = project(Totals::default())
+        .events("counter/a", [Counted::By { count: 1 }])
+        .rebuilt_is_the_same();
     let told = failure_of(|| drop(counted.applied_twice_is_the_same()));
-    assert!(told.contains("makes other rows when the same events come twice"), "{told}");
+    assert!(
+        told.contains("makes other rows when the same events come twice"),
+        "{told}"
+    );
     project(Totals::default())
         .events("counter/a", [Counted::By { count: 0 }, Counted::Forgotten])
         .applied_twice_is_the_same();
@@ -115,9 +146,16 @@ fn counting_is_the_same_when_built_anew_and_not_when_applied_twice() {
 #[test]
 fn rows_that_depend_on_chance_are_found() {
     let told = failure_of(|| {
-        drop(project(Totals::default()).events("counter/a", [Counted::Drawn]).rebuilt_is_the_same());
+        drop(
+            project(Totals::default())
+                .events("counter/a", [Counted::Drawn])
+                .rebuilt_is_the_same(),
+        );
     });
-    assert!(told.contains("are others when they are built anew event by event"), "{told}");
+    assert!(
+        told.contains("are others when they are built anew event by event"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -125,7 +163,13 @@ fn a_failure_can_be_expected_and_is_not_passed_over() {
     let broken = || project(Totals::default()).events("counter/a", [Counted::Broken]);
     let _ = broken().then_fails(FailureClass::Poison);
     let told = failure_of(|| drop(broken().then_no_row(TOTALS, "a")));
-    assert!(told.contains("projection `totals` fails as poison: it is broken"), "{told}");
+    assert!(
+        told.contains("projection `totals` fails as poison: it is broken"),
+        "{told}"
+    );
     let told = failure_of(|| drop(broken().then_fails(FailureClass::Transient)));
-    assert!(told.contains("fails as poison, and should fail as transient"), "{told}");
+    assert!(
+        told.contains("fails as poison, and should fail as transient"),
+        "{told}"
+    );
 }
