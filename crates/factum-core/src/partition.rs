@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
-    Advance, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Timestamp, Trying, WINDOW_MAX,
+    Advance, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Timestamp, Trying,
+    WINDOW_MAX,
 };
 
 /// How many messages above `low` an owner reads at most: bounds its memory, and the stretch that is tried one by
@@ -81,7 +82,12 @@ pub enum Polled {
 impl Partition {
     /// The picture of a new owner: the row that it claimed at `now`, the lanes that are parked, and the partition's end
     /// at that time.
-    pub fn new(row: InboxRow, parked: impl IntoIterator<Item = Lane>, end: u64, now: Timestamp) -> Self {
+    pub fn new(
+        row: InboxRow,
+        parked: impl IntoIterator<Item = Lane>,
+        end: u64,
+        now: Timestamp,
+    ) -> Self {
         let careful = (!row.clean).then(|| Careful {
             left: row.trying,
             until: end.min(row.low + AHEAD_MAX),
@@ -191,15 +197,21 @@ impl Partition {
     /// The mark for a try of the message at `offset`: one more than the last owner left, if it died of this one.
     fn trying(&self, offset: u64) -> Trying {
         let left = self.careful.as_ref().and_then(|careful| careful.left);
-        let before = left.filter(|left| left.offset == offset).map_or(0, |left| left.tries);
-        Trying { offset, tries: before + 1 }
+        let before = left
+            .filter(|left| left.offset == offset)
+            .map_or(0, |left| left.tries);
+        Trying {
+            offset,
+            tries: before + 1,
+        }
     }
 
     /// The attempt mark for the retry of a parked message that was due at `due`: only for those that the last owner
     /// may have died of.
     pub fn retry_mark(&self, id: &ParkedId, due: Option<Timestamp>) -> Option<Trying> {
         let due_by = self.careful.as_ref()?.due_by?;
-        due.is_some_and(|due| due <= due_by).then(|| self.trying(id.offset))
+        due.is_some_and(|due| due <= due_by)
+            .then(|| self.trying(id.offset))
     }
 
     /// By when those retries were due that are tried one by one; `None` when there are no more.
@@ -394,12 +406,21 @@ mod tests {
     fn tries_are_counted_over_deaths_and_not_within_one_life() {
         let mut row = InboxRow::new(Start::Beginning, 0);
         row.clean = false;
-        row.trying = Some(Trying { offset: 7, tries: 2 });
+        row.trying = Some(Trying {
+            offset: 7,
+            tries: 2,
+        });
         let now = Timestamp::from_micros(5);
         let mut owner = Partition::new(row, [], 0, now);
         let id = "g:t:0:7".parse().unwrap();
         for _ in 0..2 {
-            assert_eq!(owner.retry_mark(&id, Some(now)), Some(Trying { offset: 7, tries: 3 }));
+            assert_eq!(
+                owner.retry_mark(&id, Some(now)),
+                Some(Trying {
+                    offset: 7,
+                    tries: 3
+                })
+            );
         }
         // It failed in good order and is due again later: no suspect any more.
         assert_eq!(owner.retry_mark(&id, Some(Timestamp::from_micros(6))), None);

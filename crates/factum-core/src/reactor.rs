@@ -80,7 +80,8 @@ pub struct Execution {
 }
 
 /// What happens when a command is rejected: more effects.
-pub type OnRejected = Box<dyn Fn(&dyn AnyError, &mut Reaction) -> Result<(), Failure> + Send + Sync>;
+pub type OnRejected =
+    Box<dyn Fn(&dyn AnyError, &mut Reaction) -> Result<(), Failure> + Send + Sync>;
 
 impl Reaction {
     /// An empty reaction of `handler` in `group` to part `part` of event `event_id`.
@@ -253,7 +254,9 @@ impl Execution {
             // Another type would make every rejection vanish in silence.
             let error = error.as_any().downcast_ref::<E>().ok_or_else(|| {
                 let expected = std::any::type_name::<E>();
-                Failure::poison(format!("the rejection is not a `{expected}`, as `on_rejected` says: {error}"))
+                Failure::poison(format!(
+                    "the rejection is not a `{expected}`, as `on_rejected` says: {error}"
+                ))
             })?;
             then(error, cx)
         }));

@@ -20,8 +20,8 @@ pub mod faults;
 pub use faults::{Faults, FaultyBroker, FaultyStore, Gate};
 mod given;
 pub use given::{
-    Decided, Given, GivenEvent, Projected, Reacted, given, given_event, given_stored, given_stored_event, project,
-    when_event,
+    Decided, Given, GivenEvent, Projected, Reacted, given, given_event, given_stored,
+    given_stored_event, project, when_event,
 };
 mod quiet;
 pub use quiet::{NotQuiet, Quiet};

@@ -4,7 +4,10 @@
 //! topics and groups of its own, so that many cases can share one broker, and waits for what should happen
 //! instead of for a time. Times are whole milliseconds, since Kafka keeps no finer ones.
 
-#![expect(clippy::unwrap_used, reason = "the cases are tests: what fails here is the adapter")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the cases are tests: what fails here is the adapter"
+)]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,0 +1,252 @@
+//! Backup and restore of one store, while the others go on.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use factum_core::{Epoch, Error, ServiceName, StoreIdentity, Timestamp};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::{
+    SqliteOptions, copy,
+    error::{Doing, damaged},
+    file::{DirectoryLock, FILE_NAME, check_magic, closed, connect, prepare},
+    schema,
+    sqlite::Sqlite,
+    state::StoreState,
+    store::SqliteStore,
+};
+
+/// How a backup is put in place of what a store holds.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// The present time: the new epoch is its milliseconds, unless a greater one was used.
+    pub at: Timestamp,
+    /// The smallest epoch to open: behind the largest that was seen of this store in topics, if any was.
+    pub epoch_min: Epoch,
+    /// Who restores, and why; it is kept with the epoch.
+    pub reason: String,
+}
+
+impl SqliteStore {
+    /// Writes all that this store holds, as of one moment, into a new file at `path`, while commits go on.
+    ///
+    /// The file appears under its name when it is whole. As long as it is written, the write-ahead log can't be
+    /// started over: it grows by what is committed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Class poison when `path` exists, transient on a full disk.
+    pub async fn backup(&self, path: &Path) -> Result<(), Error> {
+        let (live, path, store) = (
+            self.file.path.clone(),
+            path.to_path_buf(),
+            self.shared.number,
+        );
+        let service = self.shared.read().identity.service.clone();
+        let (done, wait) = oneshot::channel();
+        let run = move || {
+            // Whoever waited may have gone; the backup is whole all the same.
+            done.send(write(&live, &path, store, &service))
+                .unwrap_or_default();
+        };
+        std::thread::Builder::new()
+            .name("factum-backup".into())
+            .spawn(run)
+            .map_err(|error| {
+                Error::transient("failed to start a thread for the backup").caused_by(error)
+            })?;
+        wait.await.map_err(|_| closed())?
+    }
+}
+
+fn write(live: &Path, path: &Path, store: i64, service: &ServiceName) -> Result<(), Error> {
+    let failed = |what: &str, error: std::io::Error| {
+        Error::transient(format!("failed to {what} backup `{}`", path.display())).caused_by(error)
+    };
+    if path.exists() {
+        return Err(Error::poison(format!(
+            "backup `{}` exists: choose another name",
+            path.display()
+        )));
+    }
+    let partial = partial(path);
+    remove(&partial).map_err(|error| failed("begin", error))?;
+    let result = fill(&partial, live, store, service);
+    let result =
+        result.and_then(|()| fs::rename(&partial, path).map_err(|error| failed("finish", error)));
+    if result.is_err() {
+        // The error at hand says more than that of the clearing up.
+        remove(&partial).unwrap_or_default();
+        return result;
+    }
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    fs::File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| failed("finish", error))
+}
+
+fn fill(path: &Path, live: &Path, store: i64, service: &ServiceName) -> Result<(), Error> {
+    const WHAT: &str = "write a backup";
+    let mut connection = connect(path)?;
+    schema::prepare(&mut connection, path)?;
+    attach(&connection, live, "live")?;
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .doing(WHAT)?;
+    copy::copy(&transaction, "live", store, service)?;
+    transaction.commit().doing(WHAT)
+}
+
+impl Sqlite {
+    /// Puts a backup in place of what its service's store holds in the directory of `options`, which no process
+    /// may have open, and opens a new epoch: greater than that of the backup, than that of what it replaces, than
+    /// `epoch_min`, and not below the time in milliseconds. Other stores of the directory and the topics are left
+    /// alone. Blocks until it is done.
+    ///
+    /// # Errors
+    ///
+    /// Class fatal when the directory is in use, when the file at `backup` is no backup, or when the directory
+    /// holds another store of the service; nothing has changed then.
+    pub fn restore(
+        backup: &Path,
+        options: &SqliteOptions,
+        restore: &Restore,
+    ) -> Result<StoreIdentity, Error> {
+        const WHAT: &str = "restore a backup";
+        let _lock = DirectoryLock::take(&options.directory)?;
+        let mut connection = prepare(&options.directory.join(FILE_NAME))?;
+        connection
+            .pragma_update(None, "synchronous", "FULL")
+            .doing(WHAT)?;
+        let copied = options.directory.join("restored.partial");
+        let identity = {
+            let backup = present(backup, &copied)?;
+            attach(&connection, &backup, "backup")?;
+            let transaction = connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .doing(WHAT)?;
+            let identity = replace(&transaction, &backup, restore)?;
+            transaction.commit().doing(WHAT)?;
+            identity
+        };
+        connection.execute_batch("DETACH backup").doing(WHAT)?;
+        remove(&copied).map_err(|error| {
+            Error::transient("failed to clear up after a restore").caused_by(error)
+        })?;
+        Ok(identity)
+    }
+}
+
+/// The backup in the present schema: itself, or a migrated copy.
+fn present(backup: &Path, copied: &Path) -> Result<PathBuf, Error> {
+    if !backup.is_file() {
+        return Err(Error::fatal(format!(
+            "there is no backup at `{}`",
+            backup.display()
+        )));
+    }
+    check_magic(backup)?;
+    let connection = connect(backup)?;
+    if schema::is_present(&connection, backup)? {
+        return Ok(backup.to_path_buf());
+    }
+    drop(connection);
+    fs::copy(backup, copied)
+        .map_err(|error| Error::transient("failed to copy the backup").caused_by(error))?;
+    schema::prepare(&mut connect(copied)?, copied)?;
+    Ok(copied.to_path_buf())
+}
+
+/// Replaces the store within a transaction.
+fn replace(
+    connection: &Connection,
+    backup: &Path,
+    restore: &Restore,
+) -> Result<StoreIdentity, Error> {
+    const WHAT: &str = "restore a backup";
+    let mut statement = connection
+        .prepare("SELECT number, id, service FROM backup.stores")
+        .doing(WHAT)?;
+    let stores = statement
+        .query_map([], |row| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, Vec<u8>>(1)?,
+                row.get::<_, String>(2)?,
+            ))
+        })
+        .doing(WHAT)?;
+    let stores: Vec<_> = stores.collect::<Result<_, _>>().doing(WHAT)?;
+    let [(number, id, service)] = &stores[..] else {
+        return Err(Error::fatal(format!(
+            "`{}` holds {} stores and is no backup: a backup holds one",
+            backup.display(),
+            stores.len()
+        )));
+    };
+    let name = ServiceName::new(service).map_err(|_| damaged(format!("service `{service}`")))?;
+    let known: Option<(i64, Vec<u8>)> = connection
+        .query_row(
+            "SELECT number, id FROM main.stores WHERE service = ?1 OR number = ?2 ORDER BY number <> ?2",
+            (service, number),
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()
+        .doing(WHAT)?;
+    let mut epoch = restore
+        .epoch_min
+        .max(Epoch(u64::try_from(restore.at.as_millis()).unwrap_or(0)));
+    let mut lost = String::new();
+    match known {
+        None => {}
+        Some((known, of)) if known == *number && of == *id => {
+            let state = StoreState::open(connection, *number)?;
+            epoch = epoch.max(Epoch(state.epoch().0 + 1));
+            lost = format!(", in place of a log that had reached {}", state.head);
+            copy::delete(connection, *number, &name)?;
+        }
+        Some(_) => {
+            return Err(Error::fatal(format!(
+                "the directory holds another store in the place of the backup's store `{service}`: restore into an \
+                 empty directory"
+            )));
+        }
+    }
+    copy::copy(connection, "backup", *number, &name)?;
+    let mut state = StoreState::open(connection, *number)?;
+    epoch = epoch.max(Epoch(state.epoch().0 + 1));
+    let reason = format!("restored to {}{lost}: {}", state.head, restore.reason);
+    state.open_epoch(connection, epoch, restore.at, &reason)?;
+    state.flush(connection)?;
+    Ok(state.identity)
+}
+
+/// Attaches another file under a name.
+fn attach(connection: &Connection, path: &Path, name: &str) -> Result<(), Error> {
+    let text = path
+        .to_str()
+        .ok_or_else(|| Error::fatal(format!("`{}` is no UTF-8 path", path.display())))?;
+    connection
+        .execute(&format!("ATTACH ?1 AS {name}"), [text])
+        .doing(&format!("open `{text}`"))?;
+    Ok(())
+}
+
+fn partial(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".partial");
+    path.with_file_name(name)
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

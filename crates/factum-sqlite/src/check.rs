@@ -1,0 +1,458 @@
+//! The first half of a commit: looking whether all that it asks for holds. Nothing is changed here.
+//!
+//! Most of it is answered from memory: fences, versions, keys, topics, checkpoints. The file is asked for what
+//! is parked, answered, taken or written as a row.
+
+use factum_core::{
+    Commit, CommitError, Condition, Disposition, Draft, Error, Fence, InboxId, InboxRow, Input,
+    Key, MessageInput, OperatorAction, OperatorInput, Parked, ParkedId, ParkedInput, ParkedState,
+    StreamId, Value, Version, ViewWrite, commit::key_of,
+};
+use rusqlite::Connection;
+
+use crate::{
+    answers, message_ids, own_sql, parking,
+    state::StoreState,
+    streams::{Head, StreamKey},
+    timers,
+};
+
+/// What was found out while looking, so that writing need not look again.
+pub(crate) struct Plan {
+    /// The inbox row as the commit leaves it.
+    pub(crate) inbox: Option<InboxRow>,
+    /// The parked row as an operator's commit leaves it, or as a retry found it.
+    pub(crate) parked: Option<Parked>,
+    /// What it appends to streams.
+    pub(crate) appends: Appends,
+    /// For each write of a view, the values of the declared fields.
+    pub(crate) values: Vec<Vec<Value>>,
+}
+
+/// What a commit appends to streams.
+pub(crate) struct Appends {
+    /// The streams.
+    pub(crate) streams: Vec<Appended>,
+    /// For each append, which of `streams` it is for, and the version of its last event.
+    pub(crate) versions: Vec<(usize, Version)>,
+}
+
+/// A stream, and what a commit's appends make of it.
+pub(crate) struct Appended {
+    pub(crate) stream: StreamId,
+    pub(crate) head: Head,
+    /// Whether its partition key was open before.
+    pub(crate) was_open: bool,
+}
+
+impl StoreState {
+    /// Looks whether all that `commit` asks for holds.
+    pub(crate) fn check(
+        &mut self,
+        connection: &Connection,
+        commit: &Commit,
+    ) -> Result<Plan, CommitError> {
+        self.check_fence(&commit.input)?;
+        self.failed.check(&commit.stands_on)?;
+        let (inbox, parked) = self.check_input(connection, commit)?;
+        let appends = self.check_streams(connection, commit)?;
+        self.check_rows(connection, commit)?;
+        // Last what makes the commit itself bad: one that was decided on a state that is gone shall be
+        // decided again, and not be taken for poison.
+        self.check_drafts(commit)?;
+        let values = self.check_views(commit)?;
+        Ok(Plan {
+            inbox,
+            parked,
+            appends,
+            values,
+        })
+    }
+
+    fn check_fence(&self, input: &Input) -> Result<(), CommitError> {
+        let (fence, stored, role) = match input {
+            Input::None | Input::Command(_) | Input::Operator(_) => return Ok(()),
+            Input::Message(MessageInput { inbox, fence, .. }) => {
+                (fence, self.fence_of(inbox), None)
+            }
+            Input::Void(input) => (&input.fence, self.fence_of(&input.inbox), None),
+            Input::Parked(input) => (&input.fence, self.fence_of(&input.id.inbox), None),
+            Input::Log(input) => {
+                let row = self.projections.get(&input.projection, input.generation);
+                (
+                    &input.fence,
+                    row.map_or(Fence::default(), |row| row.fence),
+                    None,
+                )
+            }
+            Input::Timer(input) => (&input.fence, self.timers.fence, Some("timers")),
+            Input::Relay(input) => (&input.fence, self.relay.fence, Some("relay")),
+        };
+        // A fence that was raised in an earlier epoch is nobody's any more, though it is still stored.
+        if *fence == stored && fence.store == self.epoch() {
+            return Ok(());
+        }
+        let role = role.map_or_else(|| input.to_string(), String::from);
+        Err(CommitError::Fenced {
+            role,
+            stored: Fence {
+                store: self.epoch(),
+                ..stored
+            },
+        })
+    }
+
+    fn fence_of(&self, inbox: &InboxId) -> Fence {
+        self.inboxes
+            .get(inbox)
+            .map_or(Fence::default(), |inbox| inbox.row.fence)
+    }
+
+    fn check_input(
+        &self,
+        connection: &Connection,
+        commit: &Commit,
+    ) -> Result<(Option<InboxRow>, Option<Parked>), CommitError> {
+        match &commit.input {
+            Input::None | Input::Relay(_) => Ok((None, None)),
+            Input::Command(command) => {
+                answers::check(connection, self.number, command, commit.at).map(|()| (None, None))
+            }
+            Input::Message(message) => self
+                .check_message(connection, commit, message)
+                .map(|row| (Some(row), None)),
+            Input::Void(void) => {
+                let mut row = self.row(&void.inbox);
+                row.apply(None, &void.advance)?;
+                // Behind the row's own move, which removes marks of finished offsets: a parked message is
+                // finished for the inbox, and may be what is tried.
+                if let Some(trying) = void.trying {
+                    row.trying = trying;
+                }
+                row.clean |= void.release;
+                Ok((Some(row), None))
+            }
+            Input::Parked(ParkedInput { id, revision, .. }) => {
+                let parked = self.parked_row(connection, id)?;
+                parked.expect_retrying(*revision)?;
+                Ok((None, Some(parked)))
+            }
+            Input::Operator(operator) => self
+                .check_operator(connection, commit, operator)
+                .map(|row| (None, Some(row))),
+            Input::Log(input) => {
+                match self
+                    .projections
+                    .get(&input.projection, input.generation)
+                    .map(|row| row.checkpoint)
+                {
+                    Some(actual) if actual != input.from => Err(CommitError::CheckpointMoved {
+                        projection: input.projection.clone(),
+                        actual,
+                    }),
+                    _ => Ok((None, None)),
+                }
+            }
+            Input::Timer(input) => {
+                timers::check(connection, self.number, input).map(|()| (None, None))
+            }
+        }
+    }
+
+    fn row(&self, inbox: &InboxId) -> InboxRow {
+        self.inboxes
+            .get(inbox)
+            .expect("its fence was compared before")
+            .row
+            .clone()
+    }
+
+    fn parked_row(&self, connection: &Connection, id: &ParkedId) -> Result<Parked, CommitError> {
+        let gone = || CommitError::RevisionChanged {
+            id: id.clone(),
+            actual: None,
+        };
+        parking::get(connection, &self.inboxes, id)?.ok_or_else(gone)
+    }
+
+    fn check_message(
+        &self,
+        connection: &Connection,
+        commit: &Commit,
+        message: &MessageInput,
+    ) -> Result<InboxRow, CommitError> {
+        let MessageInput {
+            inbox: id,
+            offset,
+            lane,
+            event_id,
+            disposition,
+            ..
+        } = message;
+        let inbox = self.inboxes.get(id).expect("its fence was compared before");
+        let is_parked = parking::is_parked(connection, inbox, lane)?;
+        let event_id = event_id.as_ref().map(|(id, _)| id);
+        let taken = match event_id {
+            Some(event_id)
+                if message_ids::is_taken(
+                    connection,
+                    self.number,
+                    &id.group,
+                    event_id,
+                    commit.at,
+                )? =>
+            {
+                Some(event_id)
+            }
+            _ => None,
+        };
+        match disposition {
+            Disposition::Duplicate => match (event_id, taken) {
+                (Some(_), Some(_)) => {}
+                (Some(id), None) => return Err(CommitError::NotDuplicate(id.clone())),
+                (None, _) => {
+                    let input = &commit.input;
+                    return Err(Error::poison(format!(
+                        "{input} has no event id to be a duplicate by"
+                    ))
+                    .into());
+                }
+            },
+            Disposition::Wait(..) if !is_parked => return Err(CommitError::LaneFree),
+            Disposition::Apply | Disposition::Skip | Disposition::Park(..) if is_parked => {
+                return Err(CommitError::LaneParked);
+            }
+            Disposition::Wait(..)
+            | Disposition::Apply
+            | Disposition::Skip
+            | Disposition::Park(..) => {}
+        }
+        if let (Disposition::Apply | Disposition::Park(..) | Disposition::Wait(..), Some(id)) =
+            (disposition, taken)
+        {
+            return Err(CommitError::DuplicateEvent(id.clone()));
+        }
+        if let Disposition::Park(parked, room) | Disposition::Wait(parked, room) = disposition {
+            parking::check_room(connection, &self.inboxes, id, inbox, lane, *room)?;
+            let state = match disposition {
+                Disposition::Park(..) => parked.state.is_head(),
+                _ => parked.state == ParkedState::Waiting,
+            };
+            if !state
+                || parked.id.inbox != *id
+                || parked.id.offset != *offset
+                || parked.lane != *lane
+            {
+                return Err(Error::poison(format!(
+                    "{} can't be parked as `{}` ({:?}) in lane {}",
+                    commit.input, parked.id, parked.state, parked.lane
+                ))
+                .into());
+            }
+        }
+        let mut row = inbox.row.clone();
+        row.apply(Some(*offset), &message.advance)?;
+        Ok(row)
+    }
+
+    fn check_operator(
+        &self,
+        connection: &Connection,
+        commit: &Commit,
+        operator: &OperatorInput,
+    ) -> Result<Parked, CommitError> {
+        let mut row = self.parked_row(connection, &operator.id)?;
+        match &operator.action {
+            OperatorAction::Redrive => row.redrive(operator.revision, commit.at)?,
+            OperatorAction::Edit(value) => row.edit(operator.revision, value.clone())?,
+            OperatorAction::Discard => row.discard(operator.revision)?,
+        }
+        let effects = commit.drafts().next().is_some()
+            || !commit.views.is_empty()
+            || !commit.timers.is_empty();
+        if effects {
+            return Err(Error::poison(format!("{} can't have effects", commit.input)).into());
+        }
+        Ok(row)
+    }
+
+    /// What is known of a stream, the present group's commits included.
+    fn head_of(&mut self, connection: &Connection, stream: &StreamId) -> Result<Head, Error> {
+        self.streams
+            .head(connection, &self.shared, &self.pending, stream)
+    }
+
+    /// Compares the versions and keys of streams, and says what each append leads to.
+    fn check_streams(
+        &mut self,
+        connection: &Connection,
+        commit: &Commit,
+    ) -> Result<Appends, CommitError> {
+        for condition in &commit.conditions {
+            if let Condition::Stream { stream, expected } = condition {
+                let actual = self.head_of(connection, stream)?.version;
+                if !expected.allows(actual) {
+                    return Err(CommitError::Conflict {
+                        stream: stream.clone(),
+                        expected: *expected,
+                        actual,
+                    });
+                }
+            }
+        }
+        // How far this commit's own appends have brought each stream; hardly ever more than a few.
+        let mut streams: Vec<Appended> = Vec::with_capacity(commit.appends.len());
+        let mut versions = Vec::with_capacity(commit.appends.len());
+        for append in &commit.appends {
+            let known = streams
+                .iter()
+                .position(|known| known.stream == append.stream);
+            let index = known.unwrap_or(streams.len());
+            if known.is_none() {
+                let head = self.head_of(connection, &append.stream)?;
+                let was_open = head.key == StreamKey::Open;
+                streams.push(Appended {
+                    stream: append.stream.clone(),
+                    head,
+                    was_open,
+                });
+            }
+            let head = &mut streams[index].head;
+            if !append.expected.allows(head.version) {
+                let (expected, actual) = (append.expected, head.version);
+                return Err(CommitError::Conflict {
+                    stream: append.stream.clone(),
+                    expected,
+                    actual,
+                });
+            }
+            for draft in append
+                .drafts
+                .iter()
+                .filter(|draft| draft.destination.is_some())
+            {
+                let given = key_of(draft);
+                match &head.key {
+                    StreamKey::Open => head.key = StreamKey::Fixed(given.cloned()),
+                    StreamKey::Fixed(known) if known.as_ref() == given => {}
+                    StreamKey::Fixed(known) => {
+                        let text =
+                            |key: Option<&Key>| key.map_or_else(|| "(none)".into(), Key::to_string);
+                        let (known, given) = (text(known.as_ref()), text(given));
+                        return Err(CommitError::KeyChanged {
+                            stream: append.stream.clone(),
+                            known,
+                            given,
+                        });
+                    }
+                }
+            }
+            head.version.0 += append.drafts.len() as u64;
+            versions.push((index, head.version));
+        }
+        Ok(Appends { streams, versions })
+    }
+
+    fn check_rows(&self, connection: &Connection, commit: &Commit) -> Result<(), CommitError> {
+        for condition in &commit.conditions {
+            if let Condition::Row { view, id, version } = condition {
+                let table = self.views.table(&view.view, view.generation)?;
+                if table.version(connection, id)? != *version {
+                    return Err(CommitError::RowChanged {
+                        view: view.clone(),
+                        id: id.clone(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_drafts(&self, commit: &Commit) -> Result<(), Error> {
+        for append in &commit.appends {
+            if append.drafts.is_empty() {
+                return Err(Error::poison(format!(
+                    "an append to stream `{}` has no events",
+                    append.stream
+                )));
+            }
+            let other = |draft: &&Draft| draft.stream.as_ref() != Some(&append.stream);
+            if let Some(draft) = append.drafts.iter().find(other) {
+                return Err(Error::poison(format!(
+                    "event `{}` ({}) is not of stream `{}`, to which it was appended",
+                    draft.event_id, draft.event_type, append.stream
+                )));
+            }
+        }
+        if let Some(draft) = commit.outbox.iter().find(|draft| draft.stream.is_some()) {
+            return Err(Error::poison(format!(
+                "event `{}` ({}) belongs to a stream, and the outbox takes messages only",
+                draft.event_id, draft.event_type
+            )));
+        }
+        for draft in commit.drafts() {
+            draft.validate()?;
+            let Some(to) = &draft.destination else {
+                continue;
+            };
+            let what = match self.topics.get(&to.topic) {
+                Some(pinned) if to.partition < pinned.partitions => continue,
+                Some(pinned) => {
+                    format!("topic `{}` has {} partitions", to.topic, pinned.partitions)
+                }
+                None => format!("topic `{}` is not pinned", to.topic),
+            };
+            return Err(Error::poison(format!(
+                "event `{}` ({}) can't go to partition {} of topic `{}`: {what}",
+                draft.event_id, draft.event_type, to.partition, to.topic
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_views(&self, commit: &Commit) -> Result<Vec<Vec<Value>>, Error> {
+        let check = |write: &ViewWrite| match write {
+            ViewWrite::Put {
+                view, document, id, ..
+            } => {
+                let table = self.views.table(&view.view, view.generation)?;
+                let values = table.definition.extract(document);
+                values.map_err(|error| error.while_(format!("row `{id}` of view `{view}`")))
+            }
+            ViewWrite::Delete { view, .. } => self
+                .views
+                .table(&view.view, view.generation)
+                .map(|_| Vec::new()),
+            ViewWrite::Activate { .. } | ViewWrite::Sql { .. } => Ok(Vec::new()),
+        };
+        commit.views.iter().map(check).collect()
+    }
+
+    /// Runs a commit's own SQL: the one thing that can fail when it is done, so it is done first, and undone to
+    /// a savepoint.
+    pub(crate) fn run_own_sql(
+        &self,
+        connection: &Connection,
+        commit: &Commit,
+    ) -> Result<(), Error> {
+        if !commit
+            .views
+            .iter()
+            .any(|write| matches!(write, ViewWrite::Sql { .. }))
+        {
+            return Ok(());
+        }
+        crate::group::under_savepoint(connection, || {
+            for write in &commit.views {
+                if let ViewWrite::Sql {
+                    statement,
+                    parameters,
+                } = write
+                {
+                    own_sql::run(connection, &self.identity.service, statement, parameters)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,200 @@
+//! Own SQL: an application's tables beside Factum's, written in the same commit.
+//!
+//! A statement may touch the tables of its own service alone: those whose names begin with the service's name
+//! and `_`. SQLite asks for each table that a statement is prepared with, so that nothing gets past it. A
+//! statement that fails is undone to a savepoint, and its commit is poison; its neighbours don't notice.
+
+use std::cell::RefCell;
+
+use factum_core::{Error, ServiceName, SqlValue};
+use rusqlite::{
+    Connection, ErrorCode,
+    hooks::{AuthAction, AuthContext, Authorization},
+    params_from_iter,
+    types::{Value, ValueRef},
+};
+
+use crate::error::{Doing, sql};
+
+/// Tables of Factum's that a service's name could be the beginning of. Views' tables are `view_<digits>_<digits>`.
+const RESERVED: &[&str] = &[
+    "active_generations",
+    "message_ids",
+    "relay_lasts",
+    "stream_events",
+];
+
+/// What own tables of a service begin with: its name in lower case, with `_` for what names of tables can't have.
+pub(crate) fn prefix(service: &ServiceName) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '_'
+        }
+    };
+    format!(
+        "{}_",
+        service.as_str().chars().map(plain).collect::<String>()
+    )
+}
+
+/// Whether a table is an own one of the service with this prefix.
+pub(crate) fn is_own(prefix: &str, table: &str) -> bool {
+    let table = table.to_ascii_lowercase();
+    let is_views = table.strip_prefix("view_").is_some_and(|rest| {
+        rest.split('_').count() == 2 && rest.chars().all(|c| c.is_ascii_digit() || c == '_')
+    });
+    table.starts_with(prefix) && !RESERVED.contains(&&*table) && !is_views
+}
+
+thread_local! {
+    /// The prefix that statements prepared on this thread are confined to; none for Factum's own.
+    static CONFINED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Lets SQLite ask for each table of a statement, on a connection that may be given own SQL.
+pub(crate) fn guard(connection: &mut Connection) -> Result<(), Error> {
+    let ask = |context: AuthContext<'_>| {
+        CONFINED.with_borrow(|confined| match confined {
+            None => Authorization::Allow,
+            Some(prefix) => authorize(prefix, context.action),
+        })
+    };
+    connection
+        .authorizer(Some(ask))
+        .doing("guard Factum's tables")
+}
+
+fn authorize(prefix: &str, action: AuthAction<'_>) -> Authorization {
+    let allowed = match action {
+        AuthAction::Select
+        | AuthAction::Function { .. }
+        | AuthAction::Recursive
+        | AuthAction::Reindex { .. } => true,
+        AuthAction::Insert { table_name }
+        | AuthAction::Delete { table_name }
+        | AuthAction::Update { table_name, .. }
+        | AuthAction::Read { table_name, .. } => {
+            // Making a table writes SQLite's own; a statement that writes it by itself is refused by SQLite.
+            is_own(prefix, table_name) || table_name.starts_with("sqlite_")
+        }
+        AuthAction::CreateTable { table_name }
+        | AuthAction::DropTable { table_name }
+        | AuthAction::AlterTable { table_name, .. }
+        | AuthAction::Analyze { table_name } => is_own(prefix, table_name),
+        AuthAction::CreateIndex { table_name, .. } | AuthAction::DropIndex { table_name, .. } => {
+            is_own(prefix, table_name)
+        }
+        AuthAction::CreateTrigger {
+            table_name,
+            trigger_name,
+        }
+        | AuthAction::DropTrigger {
+            table_name,
+            trigger_name,
+        } => is_own(prefix, table_name) && is_own(prefix, trigger_name),
+        AuthAction::CreateView { view_name } | AuthAction::DropView { view_name } => {
+            is_own(prefix, view_name)
+        }
+        _ => false,
+    };
+    if allowed {
+        Authorization::Allow
+    } else {
+        Authorization::Deny
+    }
+}
+
+/// Runs one statement, confined to the tables of `service`.
+///
+/// # Errors
+///
+/// Class poison when the statement is bad or touches other tables; the connection's own errors otherwise.
+pub(crate) fn run(
+    connection: &Connection,
+    service: &ServiceName,
+    statement: &str,
+    parameters: &[SqlValue],
+) -> Result<(), Error> {
+    read(connection, service, statement, parameters, usize::MAX).map(drop)
+}
+
+/// As [`run`], and returns the statement's rows, at most `limit`.
+pub(crate) fn read(
+    connection: &Connection,
+    service: &ServiceName,
+    statement: &str,
+    parameters: &[SqlValue],
+    limit: usize,
+) -> Result<Vec<Vec<SqlValue>>, Error> {
+    let prefix = prefix(service);
+    CONFINED.set(Some(prefix.clone()));
+    let result = read_confined(connection, statement, parameters, limit);
+    CONFINED.set(None);
+    result.map_err(|error| {
+        let shown: String = statement.chars().take(60).collect();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::AuthorizationForStatementDenied) => Error::poison(format!(
+                "own SQL `{shown}` is refused: service `{service}` may touch only its own tables, whose names begin \
+                 with `{prefix}`"
+            ))
+            .caused_by(error),
+            Some(
+                ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::OutOfMemory
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::OperationInterrupted,
+            ) => sql("run own SQL", error),
+            _ => Error::poison(format!("own SQL `{shown}` failed")).caused_by(error),
+        }
+    })
+}
+
+fn read_confined(
+    connection: &Connection,
+    statement: &str,
+    parameters: &[SqlValue],
+    limit: usize,
+) -> rusqlite::Result<Vec<Vec<SqlValue>>> {
+    // Prepared anew each time: a cached statement would have been asked about under another confinement.
+    let mut prepared = connection.prepare(statement)?;
+    let columns = prepared.column_count();
+    let mut rows = prepared.query(params_from_iter(parameters.iter().map(own_value)))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if found.len() < limit && limit < usize::MAX {
+            found.push(
+                (0..columns)
+                    .map(|index| value_of(row.get_ref(index)?))
+                    .collect::<rusqlite::Result<_>>()?,
+            );
+        } else if limit < usize::MAX {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// A value as SQLite takes it.
+fn own_value(value: &SqlValue) -> Value {
+    match value {
+        SqlValue::Null => Value::Null,
+        SqlValue::Integer(number) => Value::Integer(*number),
+        SqlValue::Text(text) => Value::Text(text.clone()),
+        SqlValue::Bytes(bytes) => Value::Blob(bytes.clone()),
+    }
+}
+
+/// A column as a value. There are no fractions: one is shown as text.
+fn value_of(column: ValueRef<'_>) -> rusqlite::Result<SqlValue> {
+    Ok(match column {
+        ValueRef::Null => SqlValue::Null,
+        ValueRef::Integer(number) => SqlValue::Integer(number),
+        ValueRef::Real(number) => SqlValue::Text(number.to_string()),
+        ValueRef::Text(_) => SqlValue::Text(column.as_str()?.into()),
+        ValueRef::Blob(bytes) => SqlValue::Bytes(bytes.to_vec()),
+    })
+}

@@ -1,0 +1,215 @@
+//! The writer's queue: bounded, and in the order of giving even when it is full.
+//!
+//! A channel does not keep that order: a sender that waited for room is woken and may be overtaken before it runs,
+//! and commits that stand on each other must not overtake. Here whoever finds the queue full leaves the order in
+//! a line, and the writer itself takes it from there; a caller that goes away before that takes its order along.
+//! So what the queue holds is bounded, and what the line holds lives as long as its callers.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+/// A bounded queue with many givers and one taker, a thread.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    state: Mutex<State<T>>,
+    given: Condvar,
+    bound: usize,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    accepted: VecDeque<T>,
+    line: VecDeque<Arc<Waiting<T>>>,
+    closed: bool,
+}
+
+/// One in the line: what it gives, until it is accepted or withdrawn, and how it is told.
+#[derive(Debug)]
+struct Waiting<T>(Mutex<Option<(T, oneshot::Sender<()>)>>);
+
+/// A place in the line. Dropping it withdraws what was not accepted yet.
+struct Place<T>(Arc<Waiting<T>>);
+
+impl<T> Drop for Place<T> {
+    fn drop(&mut self) {
+        drop(lock(&self.0.0).take());
+    }
+}
+
+/// The queue is closed, or its taker is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+impl<T> Queue<T> {
+    /// A queue that accepts `bound` at a time.
+    pub(crate) fn bounded(bound: usize) -> Self {
+        let state = State {
+            accepted: VecDeque::new(),
+            line: VecDeque::new(),
+            closed: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            given: Condvar::new(),
+            bound,
+        }
+    }
+
+    /// Gives `order`, and waits until it is accepted. Its place is that of the first poll.
+    ///
+    /// Cancel-safe: dropped before it returns, nothing was given.
+    pub(crate) async fn give(&self, order: T) -> Result<(), Closed> {
+        let accepted = {
+            let mut state = lock(&self.state);
+            if state.closed {
+                return Err(Closed);
+            }
+            if state.line.is_empty() && state.accepted.len() < self.bound {
+                state.accepted.push_back(order);
+                drop(state);
+                self.given.notify_one();
+                return Ok(());
+            }
+            let (tell, accepted) = oneshot::channel();
+            let waiting = Arc::new(Waiting(Mutex::new(Some((order, tell)))));
+            state.line.push_back(waiting.clone());
+            (Place(waiting), accepted)
+        };
+        let (_place, accepted) = accepted;
+        accepted.await.map_err(|_| Closed)
+    }
+
+    /// Takes the first order, waiting for one. `None` when the queue is closed and empty.
+    pub(crate) fn take(&self) -> Option<T> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(order) = state.pop() {
+                return Some(order);
+            }
+            if state.closed {
+                return None;
+            }
+            state = self
+                .given
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes the first order if there is one.
+    pub(crate) fn try_take(&self) -> Option<T> {
+        lock(&self.state).pop()
+    }
+
+    /// Accepts nothing more. What was given is still there to be taken.
+    pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.given.notify_all();
+    }
+
+    /// Closes the queue and drops what is in it: the taker is gone.
+    pub(crate) fn abandon(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        let (accepted, line) = (
+            std::mem::take(&mut state.accepted),
+            std::mem::take(&mut state.line),
+        );
+        drop(state);
+        drop(accepted);
+        for waiting in line {
+            drop(lock(&waiting.0).take());
+        }
+    }
+}
+
+impl<T> State<T> {
+    /// Takes the first order, and accepts the next of the line in its place.
+    fn pop(&mut self) -> Option<T> {
+        let order = self.accepted.pop_front().or_else(|| self.admit())?;
+        if let Some(next) = self.admit() {
+            self.accepted.push_back(next);
+        }
+        Some(order)
+    }
+
+    /// The first of the line that was not withdrawn.
+    fn admit(&mut self) -> Option<T> {
+        while let Some(waiting) = self.line.pop_front() {
+            if let Some((order, tell)) = lock(&waiting.0).take() {
+                // Whoever waits for this may be going away at this moment: accepted is accepted.
+                tell.send(()).unwrap_or_default();
+                return Some(order);
+            }
+        }
+        None
+    }
+}
+
+/// Nothing here can be left half done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn the_order_is_that_of_giving_when_the_queue_is_full_too() {
+        let queue = Queue::bounded(2);
+        let mut gifts: Vec<_> = (0..6).map(|number| Box::pin(queue.give(number))).collect();
+        let accepted: Vec<_> = gifts
+            .iter_mut()
+            .map(|gift| poll(gift.as_mut()).is_ready())
+            .collect();
+        assert_eq!(accepted, [true, true, false, false, false, false]);
+        assert_eq!(queue.try_take(), Some(0));
+        // There is room for a moment, but not for one that comes later.
+        let mut late = pin!(queue.give(6));
+        assert!(poll(late.as_mut()).is_pending());
+        drop(gifts.remove(4));
+        assert_eq!(poll(gifts[2].as_mut()), Poll::Ready(Ok(())));
+        let rest: Vec<_> = std::iter::from_fn(|| queue.try_take()).collect();
+        assert_eq!(rest, [1, 2, 3, 5, 6], "4 has gone away with its caller");
+    }
+
+    #[test]
+    fn a_closed_queue_gives_what_it_has_and_takes_nothing() {
+        let queue = Queue::bounded(1);
+        let (mut first, mut second) = (pin!(queue.give(1)), pin!(queue.give(2)));
+        assert!(poll(first.as_mut()).is_ready());
+        assert!(poll(second.as_mut()).is_pending());
+        queue.close();
+        assert_eq!(poll(pin!(queue.give(3))), Poll::Ready(Err(Closed)));
+        assert_eq!(
+            (queue.take(), queue.take(), queue.take()),
+            (Some(1), Some(2), None)
+        );
+    }
+
+    #[test]
+    fn nobody_waits_for_a_taker_that_is_gone() {
+        let queue = Queue::bounded(1);
+        let (mut first, mut second) = (pin!(queue.give(1)), pin!(queue.give(2)));
+        assert!(poll(first.as_mut()).is_ready());
+        assert!(poll(second.as_mut()).is_pending());
+        queue.abandon();
+        assert_eq!(poll(second.as_mut()), Poll::Ready(Err(Closed)));
+        assert_eq!(queue.take(), None);
+    }
+}

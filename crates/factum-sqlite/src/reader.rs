@@ -1,0 +1,161 @@
+//! The threads that read: a few connections of their own behind one bounded queue.
+//!
+//! Reads never wait for the writer, nor it for them. What a read does is short, so that the write-ahead log can
+//! start over: whoever reads much reads it in pages.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use factum_core::{Error, StreamId, TypeName};
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{error::Doing, recent::Recent};
+
+/// How many reads may wait for a thread. Each is a small closure; whoever comes after waits to hand over theirs.
+const READS_WAITING_MAX: usize = 256;
+
+/// How many stream names a reading thread remembers: at 150 bytes each, 1 MB.
+const STREAMS_REMEMBERED_MAX: usize = 8_192;
+
+/// How many types and topics a reading thread remembers; a program has some hundreds.
+const NAMES_REMEMBERED_MAX: usize = 4_096;
+
+/// How many prepared statements a connection keeps: those of the ports are some fifty, and each view has five.
+pub(crate) const STATEMENTS_MAX: usize = 256;
+
+type Read = Box<dyn FnOnce(&Reading) + Send>;
+
+/// A reading thread's connection, and what it remembers. Interned names never change.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) connection: Connection,
+    pub(crate) path: Arc<PathBuf>,
+    pub(crate) streams: RefCell<Recent<i64, StreamId>>,
+    pub(crate) types: RefCell<Recent<i64, TypeName>>,
+    pub(crate) topics: RefCell<Recent<i64, factum_core::Topic>>,
+}
+
+impl Reading {
+    /// Over a connection of its own.
+    pub(crate) fn new(connection: Connection, path: Arc<PathBuf>) -> Self {
+        Self {
+            connection,
+            path,
+            streams: RefCell::new(Recent::at_most(STREAMS_REMEMBERED_MAX)),
+            types: RefCell::new(Recent::at_most(NAMES_REMEMBERED_MAX)),
+            topics: RefCell::new(Recent::at_most(NAMES_REMEMBERED_MAX)),
+        }
+    }
+}
+
+/// The handle of all reading threads.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    queue: Mutex<Option<mpsc::Sender<Read>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Readers {
+    /// Starts `count` threads over the file at `path`.
+    pub(crate) fn start(path: &Path, count: usize) -> Result<Self, Error> {
+        let (queue, waiting) = mpsc::channel::<Read>(READS_WAITING_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
+        let path = Arc::new(path.to_path_buf());
+        let mut threads = Vec::new();
+        for number in 0..count.max(1) {
+            let mut connection = crate::file::connect(&path)?;
+            connection
+                .pragma_update(None, "query_only", true)
+                .doing("prepare a reading connection")?;
+            crate::own_sql::guard(&mut connection)?;
+            let reading = Reading::new(connection, path.clone());
+            let waiting = waiting.clone();
+            let run = move || {
+                // The lock is held while waiting, and not while reading: one thread waits for the next read,
+                // the others for that one's place.
+                let next = || {
+                    waiting
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .blocking_recv()
+                };
+                while let Some(read) = next() {
+                    read(&reading);
+                }
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("factum-read-{number}"))
+                .spawn(run);
+            threads.push(thread.map_err(|error| {
+                Error::fatal("failed to start a thread that reads").caused_by(error)
+            })?);
+        }
+        Ok(Self {
+            queue: Mutex::new(Some(queue)),
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// Does `read` on one of the threads.
+    ///
+    /// Cancel-safe: a read whose caller has gone is done for nothing.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reading) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let stopped = || Error::fatal("the file is closed: nothing more can be read");
+        let (reply, answer) = oneshot::channel();
+        let read: Read = Box::new(move |reading| {
+            // Whoever asked may have gone.
+            drop(reply.send(read(reading)));
+        });
+        let queue = self
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or_else(stopped)?;
+        queue.send(read).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Ends the threads, after what they are given already.
+    pub(crate) fn stop(&self) {
+        drop(
+            self.queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        for thread in self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                tracing::error!("a thread that reads has panicked");
+            }
+        }
+    }
+}
+
+/// A record's place, as errors name it.
+pub(crate) struct Place<'a>(pub(crate) &'a Path, pub(crate) factum_core::Position);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the record at position {} of `{}`",
+            self.1,
+            self.0.display()
+        )
+    }
+}

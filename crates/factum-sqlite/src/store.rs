@@ -1,0 +1,427 @@
+//! The store port over one store of the file.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use factum_core::{
+    Answered, At, AuditEntry, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
+    Fence, InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount,
+    ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
+    ProjectionState, Prune, Record, RelayClaim, Signal, Snapshot, SqlValue, Start, Store,
+    StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
+    Version, Views,
+};
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use crate::{
+    answers,
+    error::Doing,
+    file::{File, closed},
+    group::{CommitOrder, Order},
+    inbox, log, message_ids, names,
+    number::range,
+    own_sql, parked_read, projections,
+    relay::Relay,
+    shared::Shared,
+    snapshots, state, timers,
+    views::SqliteViews,
+};
+
+/// How many expired rows one transaction drops at most: a few milliseconds, in which commits wait.
+const PRUNE_ROWS_MAX: u32 = 500;
+
+/// One service's store in the file. Cheap to clone by its `Arc`; several handles are one store.
+pub struct SqliteStore {
+    pub(crate) file: Arc<File>,
+    pub(crate) shared: Arc<Shared>,
+    views: SqliteViews,
+}
+
+impl SqliteStore {
+    pub(crate) fn new(file: Arc<File>, shared: Arc<Shared>) -> Self {
+        let views = SqliteViews {
+            file: file.clone(),
+            shared: shared.clone(),
+        };
+        Self {
+            file,
+            shared,
+            views,
+        }
+    }
+
+    /// Runs one statement of own SQL that reads, confined to the tables of this service, and returns its rows.
+    ///
+    /// Tables of a service are those whose names begin with the service's name and `_`; they are written by
+    /// [`ViewWrite::Sql`](factum_core::ViewWrite::Sql).
+    ///
+    /// # Errors
+    ///
+    /// Class poison when the statement is bad, touches other tables, or writes.
+    pub async fn read_own(
+        &self,
+        statement: &str,
+        parameters: Vec<SqlValue>,
+        limit: usize,
+    ) -> Result<Vec<Vec<SqlValue>>, Error> {
+        let (service, statement) = (self.identity().service, statement.to_string());
+        self.file
+            .read(move |reading| {
+                own_sql::read(
+                    &reading.connection,
+                    &service,
+                    &statement,
+                    &parameters,
+                    limit,
+                )
+            })
+            .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection, i64) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.shared.number;
+        self.file
+            .read(move |reading| read(&reading.connection, store))
+            .await
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, &mut state::StoreState) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.file.change(self.shared.number, work).await
+    }
+
+    /// Drops expired rows in slices, so that commits get their turn between two.
+    async fn prune_all(
+        &self,
+        slice: impl Fn(&Connection, i64) -> Result<u64, Error> + Send + Sync + Clone + 'static,
+    ) -> Result<u64, Error> {
+        let mut all = 0;
+        loop {
+            let slice = slice.clone();
+            let dropped = self
+                .change(move |connection, state| slice(connection, state.number))
+                .await?;
+            all += dropped;
+            if dropped < u64::from(PRUNE_ROWS_MAX) {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.file.path)
+            .field("identity", &self.identity())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn identity(&self) -> StoreIdentity {
+        self.shared.read().identity.clone()
+    }
+
+    fn capabilities(&self) -> StoreCapabilities {
+        StoreCapabilities {
+            durable: true,
+            sql: Some("sqlite"),
+            shared: false,
+        }
+    }
+
+    fn views(&self) -> Option<&dyn Views> {
+        Some(&self.views)
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        let order = CommitOrder {
+            store: self.shared.number,
+            commit,
+            reply,
+        };
+        self.file.order(Order::Commit(Box::new(order))).await?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    async fn wait(&self, signal: Signal, seen: u64) -> Result<u64, Error> {
+        Ok(self.shared.wait(signal, seen).await)
+    }
+
+    async fn head(&self) -> Result<At, Error> {
+        Ok(self.shared.read().head)
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        from: Version,
+        limit: usize,
+    ) -> Result<StreamPage, Error> {
+        let (shared, stream) = (self.shared.clone(), stream.clone());
+        self.file
+            .read(move |reading| log::stream_page(reading, &shared, &stream, from, limit))
+            .await
+    }
+
+    async fn read_log(
+        &self,
+        after: At,
+        filter: &LogFilter,
+        limit: usize,
+    ) -> Result<LogPage, Error> {
+        let (shared, filter) = (self.shared.clone(), filter.clone());
+        self.file
+            .read(move |reading| log::page(reading, &shared, after, &filter, limit))
+            .await
+    }
+
+    async fn read_correlated(
+        &self,
+        id: &MessageId,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Record>, Error> {
+        let (shared, id) = (self.shared.clone(), id.clone());
+        self.file
+            .read(move |reading| log::correlated(reading, &shared, &id, after, limit))
+            .await
+    }
+
+    async fn streams(
+        &self,
+        category: Option<&Category>,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<StreamSummary>, Error> {
+        let (shared, category, after) = (self.shared.clone(), category.cloned(), after.cloned());
+        self.file
+            .read(move |reading| {
+                log::streams(reading, &shared, category.as_ref(), after.as_ref(), limit)
+            })
+            .await
+    }
+
+    async fn epochs(&self) -> Result<Vec<EpochSpan>, Error> {
+        Ok(self.shared.read().epochs.clone())
+    }
+
+    async fn open_epoch(&self, epoch: Epoch, at: Timestamp, reason: &str) -> Result<(), Error> {
+        let reason = reason.to_string();
+        self.change(move |connection, state| state.open_epoch(connection, epoch, at, &reason))
+            .await
+    }
+
+    async fn snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: &str,
+    ) -> Result<Option<Snapshot>, Error> {
+        let (stream, fingerprint) = (stream.clone(), fingerprint.to_string());
+        self.read(move |connection, store| {
+            snapshots::read(connection, store, &stream, &fingerprint)
+        })
+        .await
+    }
+
+    async fn save_snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: &str,
+        snapshot: Snapshot,
+    ) -> Result<(), Error> {
+        let (stream, fingerprint) = (stream.clone(), fingerprint.to_string());
+        self.change(move |connection, state| {
+            snapshots::save(connection, state.number, &stream, &fingerprint, &snapshot)
+        })
+        .await
+    }
+
+    async fn pin_topic(&self, topic: &Topic, partitions: u32) -> Result<(), Error> {
+        let topic = topic.clone();
+        self.change(move |connection, state| {
+            state
+                .topics
+                .pin(connection, &topic, partitions, &state.identity.service)
+        })
+        .await
+    }
+
+    async fn pinned_topics(&self) -> Result<Vec<PinnedTopic>, Error> {
+        let topics = self.read(names::read).await?;
+        Ok(topics.into_iter().map(|(_, topic)| topic).collect())
+    }
+
+    async fn claim_inbox(
+        &self,
+        inbox: &InboxId,
+        start: Start,
+        low: u64,
+    ) -> Result<InboxRow, Error> {
+        let inbox = inbox.clone();
+        self.change(move |connection, state| {
+            state
+                .inboxes
+                .claim(connection, &inbox, state.identity.epoch, start, low)
+        })
+        .await
+    }
+
+    async fn inbox(&self, inbox: &InboxId) -> Result<Option<InboxRow>, Error> {
+        let inbox = inbox.clone();
+        let found = self
+            .read(move |connection, store| inbox::read_one(connection, store, &inbox))
+            .await?;
+        Ok(found.map(|(_, row)| row))
+    }
+
+    async fn inboxes(&self) -> Result<Vec<(InboxId, InboxRow)>, Error> {
+        let rows = self.read(inbox::read_all).await?;
+        Ok(rows.into_iter().map(|(_, id, row)| (id, row)).collect())
+    }
+
+    async fn claim_relay(&self) -> Result<RelayClaim, Error> {
+        self.change(|_, state| Ok(state.relay.claim(state.identity.epoch)))
+            .await
+    }
+
+    async fn relay(&self) -> Result<RelayClaim, Error> {
+        self.read(|connection, store| Ok(Relay::load(connection, store)?.to_claim()))
+            .await
+    }
+
+    async fn claim_projection(
+        &self,
+        projection: &ProjectionName,
+        generation: u32,
+        fingerprint: &str,
+    ) -> Result<ProjectionClaim, Error> {
+        let (projection, fingerprint) = (projection.clone(), fingerprint.to_string());
+        self.change(move |_, state| {
+            Ok(state
+                .projections
+                .claim(&projection, generation, &fingerprint, state.identity.epoch))
+        })
+        .await
+    }
+
+    async fn projections(&self) -> Result<Vec<ProjectionState>, Error> {
+        self.read(projections::states).await
+    }
+
+    async fn forget_projection(
+        &self,
+        projection: &ProjectionName,
+        generation: u32,
+    ) -> Result<(), Error> {
+        let projection = projection.clone();
+        self.change(move |_, state| {
+            state.projections.forget(&projection, generation);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn claim_timers(&self) -> Result<Fence, Error> {
+        self.change(|_, state| {
+            state.timers.fence = inbox::raised(state.timers.fence, state.identity.epoch);
+            state.changed = true;
+            Ok(state.timers.fence)
+        })
+        .await
+    }
+
+    async fn next_timers(&self, limit: usize) -> Result<Vec<Timer>, Error> {
+        self.read(move |connection, store| timers::next(connection, store, limit))
+            .await
+    }
+
+    async fn parked(&self, filter: &ParkedFilter, limit: usize) -> Result<Vec<Parked>, Error> {
+        let filter = filter.clone();
+        self.read(move |connection, store| parked_read::find(connection, store, &filter, limit))
+            .await
+    }
+
+    async fn parked_one(&self, id: &ParkedId) -> Result<Option<Parked>, Error> {
+        let id = id.clone();
+        self.read(move |connection, store| parked_read::one(connection, store, &id))
+            .await
+    }
+
+    async fn parked_counts(&self) -> Result<Vec<ParkedCount>, Error> {
+        self.read(parked_read::counts).await
+    }
+
+    async fn next_retry(&self, inbox: &InboxId) -> Result<Option<Timestamp>, Error> {
+        let inbox = inbox.clone();
+        self.read(move |connection, store| parked_read::next_retry(connection, store, &inbox))
+            .await
+    }
+
+    async fn parked_lanes(&self, inbox: &InboxId, limit: usize) -> Result<Vec<Lane>, Error> {
+        let inbox = inbox.clone();
+        self.read(move |connection, store| parked_read::lanes(connection, store, &inbox, limit))
+            .await
+    }
+
+    async fn answered(&self, scope: &str, key: &str) -> Result<Option<(u64, Answered)>, Error> {
+        let (scope, key) = (scope.to_string(), key.to_string());
+        let found = self
+            .read(move |connection, store| answers::look_up(connection, store, &scope, &key))
+            .await?;
+        Ok(found.map(|(request, answered, _)| (request, answered)))
+    }
+
+    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error> {
+        self.read(move |connection, store| read_audit(connection, store, limit))
+            .await
+    }
+
+    async fn prune(&self, prune: Prune) -> Result<u64, Error> {
+        let Prune { expired, discarded } = prune;
+        let max = PRUNE_ROWS_MAX;
+        // Discarded messages first: an event id is kept as long as its parked row.
+        let parked = self
+            .prune_all(move |db, store| parked_read::prune(db, store, discarded, max))
+            .await?;
+        let ids = self
+            .prune_all(move |db, store| message_ids::prune(db, store, expired, max))
+            .await?;
+        let answers = self
+            .prune_all(move |db, store| answers::prune(db, store, expired, max))
+            .await?;
+        Ok(parked + ids + answers)
+    }
+}
+
+fn read_audit(connection: &Connection, store: i64, limit: usize) -> Result<Vec<AuditEntry>, Error> {
+    const WHAT: &str = "read the audit record";
+    let (first, last) = range(store);
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT at, actor, action, subject, reason FROM audit WHERE number BETWEEN ?1 AND ?2 \
+             ORDER BY number DESC LIMIT ?3",
+        )
+        .doing(WHAT)?;
+    let entries = statement
+        .query_map(params![first, last, log::rows(limit)], |row| {
+            Ok(AuditEntry {
+                at: Timestamp::from_micros(row.get(0)?),
+                actor: row.get(1)?,
+                action: row.get(2)?,
+                subject: row.get(3)?,
+                reason: row.get(4)?,
+            })
+        })
+        .doing(WHAT)?;
+    entries.collect::<Result<_, _>>().doing(WHAT)
+}

@@ -1,0 +1,219 @@
+//! The one thread that writes: it takes orders from a bounded queue and carries them out in groups.
+//!
+//! One group is one transaction and one sync: while the disk writes one, the next collects in the queue, so that
+//! groups grow with load and nobody waits for company. A group that the disk refused is undone, in the file and in
+//! memory. After a failed sync nobody knows what the disk holds: the writer then refuses everything, for ever.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use factum_core::Error;
+use rusqlite::Connection;
+use tracing::error;
+
+use crate::{
+    checkpointer::Checkpointer,
+    error::Doing,
+    group::{Desk, Done, Order},
+    own_sql,
+    queue::Queue,
+    reader::STATEMENTS_MAX,
+    state::StoreState,
+};
+
+/// How many orders may wait for the writer: four groups of 256 clients. Whoever comes after waits to hand over.
+pub(crate) const ORDERS_WAITING_MAX: usize = 1_024;
+
+/// How many orders share a transaction at most: at 10 microseconds each, a group is decided in 5 milliseconds.
+const GROUP_ORDERS_MAX: usize = 512;
+
+/// The writer's memory for pages of the file, in KiB.
+const CACHE_KIB: i64 = 32 * 1024;
+
+/// The writing thread's own.
+pub(crate) struct Writer {
+    connection: Connection,
+    orders: Arc<Queue<Order>>,
+    stores: BTreeMap<i64, StoreState>,
+    checkpointer: Checkpointer,
+    /// The size of the write-ahead log in pages, as of the last commit.
+    wal_pages: Arc<AtomicU64>,
+    /// Why nothing is written any more.
+    broken: Option<Error>,
+}
+
+impl Writer {
+    /// A writer of the file at `path`, which takes `orders`.
+    pub(crate) fn new(
+        mut connection: Connection,
+        orders: Arc<Queue<Order>>,
+        path: &Path,
+        wal_bytes_max: u64,
+        pages_max: Option<u32>,
+    ) -> Result<Self, Error> {
+        const WHAT: &str = "prepare the writing connection";
+        connection
+            .pragma_update(None, "synchronous", "FULL")
+            .doing(WHAT)?;
+        connection
+            .pragma_update(None, "cache_size", -CACHE_KIB)
+            .doing(WHAT)?;
+        connection
+            .pragma_update(None, "wal_autocheckpoint", 0)
+            .doing(WHAT)?;
+        if let Some(pages) = pages_max {
+            connection
+                .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+                .doing(WHAT)?;
+        }
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        own_sql::guard(&mut connection)?;
+        let wal_pages = Arc::new(AtomicU64::new(0));
+        let noted = wal_pages.clone();
+        let note = move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
+            noted.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        };
+        connection.wal_hook(Some(note)).doing(WHAT)?;
+        let checkpointer = Checkpointer::start(path, wal_bytes_max)?;
+        Ok(Self {
+            connection,
+            orders,
+            stores: BTreeMap::new(),
+            checkpointer,
+            wal_pages,
+            broken: None,
+        })
+    }
+
+    /// Carries out orders until the queue is closed.
+    pub(crate) fn run(mut self) {
+        while let Some(order) = self.orders.take() {
+            if self.broken.is_none() {
+                self.broken = self.checkpointer.failure();
+            }
+            match &self.broken {
+                Some(error) => order.refuse(error),
+                None => self.group(order),
+            }
+        }
+        if self.broken.is_none() {
+            self.checkpointer.finish();
+        }
+    }
+
+    fn group(&mut self, first: Order) {
+        let begun = self
+            .connection
+            .prepare_cached("BEGIN IMMEDIATE")
+            .and_then(|mut begin| begin.execute([]));
+        if let Err(error) = begun.doing("begin a transaction") {
+            // Nothing was written, so everybody may try again, unless the error says otherwise.
+            if error.is_fatal() {
+                self.broken = Some(error.clone());
+            }
+            return first.refuse(&error);
+        }
+        let mut done = Vec::new();
+        let carried_out = self.carry_out(first, &mut done);
+        let committed = carried_out.and_then(|()| self.commit());
+        if committed.is_ok() {
+            for state in self.stores.values_mut() {
+                state.publish();
+            }
+        } else if let Err(error) = &committed {
+            self.undo(error);
+        }
+        let group = committed.err();
+        for done in done {
+            done.settle(group.as_ref(), &mut self.stores);
+        }
+        self.checkpointer
+            .written(self.wal_pages.load(Ordering::Relaxed));
+    }
+
+    /// Carries out `first` and what waits behind it, up to the group's bound.
+    fn carry_out(&mut self, first: Order, done: &mut Vec<Done>) -> Result<(), Error> {
+        let mut next = Some(first);
+        while let Some(order) = next {
+            let mut desk = Desk {
+                connection: &self.connection,
+                stores: &mut self.stores,
+            };
+            let (finished, group) = order.run(&mut desk);
+            done.push(finished);
+            group?;
+            next = if done.len() < GROUP_ORDERS_MAX {
+                self.orders.try_take()
+            } else {
+                None
+            };
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        for state in self.stores.values_mut() {
+            state.flush(&self.connection)?;
+        }
+        let mut commit = self.connection.prepare_cached("COMMIT").doing("commit")?;
+        commit.execute([]).doing("commit")?;
+        Ok(())
+    }
+
+    /// Undoes a group that has failed, in the file and in memory.
+    fn undo(&mut self, error: &Error) {
+        if error.is_fatal() {
+            error!("the writer stops: {error:#}");
+            self.broken = Some(error.clone());
+        }
+        if !self.connection.is_autocommit() {
+            let undone = self
+                .connection
+                .execute_batch("ROLLBACK")
+                .doing("undo a transaction");
+            if let Err(error) = undone {
+                error!("the writer stops: {error:#}");
+                self.broken.get_or_insert(error);
+            }
+        }
+        if self.broken.is_some() {
+            return;
+        }
+        // Stores that were made within the group are gone again.
+        let connection = &self.connection;
+        let mut failed = None;
+        self.stores
+            .retain(|_, state| match state.exists(connection) {
+                Ok(true) => {
+                    failed = failed.take().or(state.reload(connection).err());
+                    true
+                }
+                Ok(false) => false,
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    true
+                }
+            });
+        if let Some(error) = failed {
+            error!("the writer stops: {error:#}");
+            self.broken = Some(
+                Error::fatal("the state of the stores can't be read after a group has failed")
+                    .caused_by(error),
+            );
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Whatever ended this thread: nobody may wait for it.
+        self.orders.abandon();
+    }
+}

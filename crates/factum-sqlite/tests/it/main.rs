@@ -1,0 +1,7 @@
+//! The embedded stores under the ports' suites, and what only they have to keep: a file.
+
+mod broker;
+mod file;
+mod own_sql;
+mod suites;
+mod support;
