@@ -1,0 +1,258 @@
+//! Deciding: effects become appends, messages and timers, on aggregates that are locked.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use factum_core::{
+    Append, Codec, Decision, Destination, Draft, Effect, Encoded, Error, Execution,
+    ExpectedVersion, Key, Reaction, RecordKind, Refusal, Snapshot, StreamId, TimerWrite, Timestamp,
+    Topic, Version,
+};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{
+    Cause, Core, WorkError,
+    loading::{Loaded, Slot, guarded},
+};
+
+/// How many levels of [`Execution::on_rejected`] one effect may lead to.
+const REJECTIONS_DEEP_MAX: u32 = 8;
+/// What was decided so far in one attempt.
+pub(super) struct Plan {
+    pub(super) now: Timestamp,
+    pub(super) locked: BTreeMap<StreamId, Held>,
+    pub(super) appends: Vec<Append>,
+    pub(super) outbox: Vec<Draft>,
+    pub(super) timers: Vec<TimerWrite>,
+}
+
+pub(super) struct Held {
+    pub(super) guard: OwnedMutexGuard<Loaded>,
+    pub(super) slot: Arc<Slot>,
+    /// The version before this work.
+    pub(super) before: Version,
+    pub(super) snapshot: Option<Snapshot>,
+}
+pub(super) enum Undecided {
+    More(StreamId),
+    Failed(WorkError),
+}
+impl Core {
+    pub(super) fn decide(
+        &self,
+        effect: &Effect,
+        cx: Option<&Reaction>,
+        cause: &Cause,
+        plan: &mut Plan,
+        depth: u32,
+    ) -> Result<(), Undecided> {
+        match effect {
+            Effect::Execute(execution) => self.execute(execution, cx, cause, plan, depth),
+            Effect::Timer(timer) => {
+                plan.timers.push(timer.clone());
+                Ok(())
+            }
+            Effect::Send { topic, key, event } => {
+                let to = self
+                    .destination(topic.as_str(), Some(key.clone()))
+                    .map_err(broken)?;
+                let draft = self.draft(
+                    RecordKind::Message,
+                    None,
+                    event.clone(),
+                    Some(to),
+                    cause,
+                    plan.now,
+                );
+                plan.outbox.push(draft);
+                Ok(())
+            }
+            Effect::Import {
+                stream,
+                event,
+                timestamp,
+            } => {
+                let stream_id = Some(stream.clone());
+                let draft = self.draft(
+                    RecordKind::Import,
+                    stream_id,
+                    event.clone(),
+                    None,
+                    cause,
+                    *timestamp,
+                );
+                plan.append(stream, ExpectedVersion::Any, vec![draft]);
+                Ok(())
+            }
+        }
+    }
+
+    fn execute(
+        &self,
+        execution: &Execution,
+        cx: Option<&Reaction>,
+        cause: &Cause,
+        plan: &mut Plan,
+        depth: u32,
+    ) -> Result<(), Undecided> {
+        let stream = &execution.stream;
+        let kind = self.kind(stream).map_err(broken)?;
+        let Some(held) = plan.locked.get_mut(stream) else {
+            return Err(Undecided::More(stream.clone()));
+        };
+        held.guard.deciding = true;
+        let aggregate = held
+            .guard
+            .aggregate
+            .as_mut()
+            .expect("a locked aggregate is loaded");
+        let before = aggregate.version();
+        let decision = Decision::new(&self.env, before, cause.metadata.clone());
+        let decided = guarded(A_DECISION, || {
+            aggregate.decide(&*execution.command, &decision)
+        })
+        .unwrap_or_else(|panic| {
+            Err(Refusal::Broken(
+                panic.while_(format!("deciding on `{stream}`")),
+            ))
+        });
+        let events = match decided {
+            Ok(events) => events,
+            Err(Refusal::Broken(error)) => return Err(broken(error)),
+            Err(Refusal::Rejected(error)) => {
+                let then = execution
+                    .on_rejected
+                    .as_ref()
+                    .filter(|_| depth < REJECTIONS_DEEP_MAX);
+                let (Some(then), Some(mut reaction)) = (then, cx.map(Reaction::again)) else {
+                    return Err(Undecided::Failed(WorkError::Rejected(
+                        stream.clone(),
+                        error,
+                    )));
+                };
+                then(&*error, &mut reaction)
+                    .map_err(|failure| broken(Error::poison(failure.message())))?;
+                let effects = reaction.into_effects();
+                return effects
+                    .iter()
+                    .try_for_each(|effect| self.decide(effect, cx, cause, plan, depth + 1));
+            }
+        };
+        if events.is_empty() {
+            return Ok(());
+        }
+        let every = kind.snapshot_every();
+        let after = aggregate.version();
+        if every > 0 && before.0 / every != after.0 / every {
+            let state = aggregate.state().map_err(broken)?;
+            let state = state.as_str().as_bytes().to_vec().into();
+            held.snapshot = Some(Snapshot {
+                version: after,
+                state,
+            });
+        }
+        let key = aggregate
+            .partition_key()
+            .unwrap_or_else(|| stream.id().into());
+        let to = match kind.topic() {
+            Some(topic) => Some(self.destination(topic, Some(key)).map_err(broken)?),
+            None => None,
+        };
+        let drafts = events.into_iter().map(|event| {
+            self.draft(
+                RecordKind::Event,
+                Some(stream.clone()),
+                event,
+                to.clone(),
+                cause,
+                plan.now,
+            )
+        });
+        let drafts = drafts.collect();
+        plan.append(stream, ExpectedVersion::Exact(before), drafts);
+        Ok(())
+    }
+
+    pub(crate) fn destination(&self, topic: &str, key: Option<Key>) -> Result<Destination, Error> {
+        let Some((topic, partitions)) = self.topics.get_key_value(topic) else {
+            let known: Vec<_> = self.topics.keys().map(Topic::as_str).collect();
+            return Err(Error::fatal(format!(
+                "topic `{topic}` is not declared by service `{}` (declared: {})",
+                self.service,
+                known.join(", ")
+            )));
+        };
+        let partition = key.as_ref().map_or(0, |key| key.partition(*partitions));
+        Ok(Destination {
+            topic: topic.clone(),
+            partition,
+            key,
+        })
+    }
+
+    fn draft(
+        &self,
+        kind: RecordKind,
+        stream: Option<StreamId>,
+        event: Encoded,
+        destination: Option<Destination>,
+        cause: &Cause,
+        timestamp: Timestamp,
+    ) -> Draft {
+        Draft {
+            kind,
+            stream,
+            event_id: self.env.message_id(),
+            event_type: event.event_type,
+            destination,
+            timestamp,
+            correlation_id: cause.correlation_id.clone(),
+            causation_id: cause.causation_id.clone(),
+            metadata: (*cause.metadata).clone(),
+            tags: Vec::new(),
+            codec: Codec::Json,
+            protection: None,
+            data: event.data,
+        }
+    }
+}
+
+impl Plan {
+    /// Adds events behind those of the same stream.
+    fn append(&mut self, stream: &StreamId, expected: ExpectedVersion, drafts: Vec<Draft>) {
+        match self
+            .appends
+            .iter_mut()
+            .find(|append| append.stream == *stream)
+        {
+            Some(append) => append.drafts.extend(drafts),
+            None => self.appends.push(Append {
+                stream: stream.clone(),
+                expected,
+                drafts,
+            }),
+        }
+    }
+
+    pub(super) fn versions(&self) -> BTreeMap<StreamId, Version> {
+        let version = |held: &Held| held.guard.aggregate.as_ref().map(|loaded| loaded.version());
+        self.locked
+            .iter()
+            .filter_map(|(stream, held)| Some((stream.clone(), version(held)?)))
+            .collect()
+    }
+}
+
+impl Held {
+    pub(super) fn is_changed(&self) -> bool {
+        self.guard
+            .aggregate
+            .as_ref()
+            .is_some_and(|loaded| loaded.version() != self.before)
+    }
+}
+/// What panics in an aggregate's decision are said to come from.
+const A_DECISION: &str = "a decision";
+
+fn broken(error: Error) -> Undecided {
+    Undecided::Failed(WorkError::Broken(error))
+}

@@ -1,0 +1,150 @@
+//! Aggregates in memory: each has its place, where those who want to decide on it queue up.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use factum_core::{
+    AggregateKind, AnyAggregate, Category, CommitId, Error, Snapshot, StreamId, Version,
+};
+
+use super::{
+    Core,
+    deciding::{Held, Plan},
+};
+
+/// How many events are read at a time while an aggregate is loaded.
+const LOAD_EVENTS_MAX: usize = 1_000;
+/// The place of one loaded aggregate, and the queue of those who want to decide on it: the mutex is fair.
+pub(super) struct Slot {
+    pub(super) loaded: Arc<tokio::sync::Mutex<Loaded>>,
+    /// A commit on this aggregate failed, or nobody waited for its outcome: what is loaded may never have
+    /// happened.
+    pub(super) suspect: AtomicBool,
+}
+
+#[derive(Default)]
+pub(super) struct Loaded {
+    pub(super) aggregate: Option<Box<dyn AnyAggregate>>,
+    /// The last commit that the state contains, while it is not known to be durable.
+    pub(super) standing_on: Option<CommitId>,
+    /// A decision has begun and was not handed over: what is loaded may never happen.
+    pub(super) deciding: bool,
+}
+impl Core {
+    /// Locks the aggregates in the order of their names, so that no two wait for each other, and loads them.
+    pub(super) async fn lock(&self, streams: &BTreeSet<StreamId>) -> Result<Plan, Error> {
+        let mut locked = BTreeMap::new();
+        for stream in streams {
+            let slot = self.slot(stream);
+            let mut guard = slot.loaded.clone().lock_owned().await;
+            if slot.suspect.swap(false, Ordering::SeqCst) || guard.deciding {
+                *guard = Loaded::default();
+            }
+            if guard.aggregate.is_none() {
+                self.metrics.cache(false);
+                guard.aggregate = Some(self.load(stream).await?);
+            } else {
+                self.metrics.cache(true);
+            }
+            let before = guard
+                .aggregate
+                .as_ref()
+                .map_or(Version::ZERO, |loaded| loaded.version());
+            locked.insert(
+                stream.clone(),
+                Held {
+                    guard,
+                    slot,
+                    before,
+                    snapshot: None,
+                },
+            );
+        }
+        let now = self.env.now();
+        Ok(Plan {
+            now,
+            locked,
+            appends: Vec::new(),
+            outbox: Vec::new(),
+            timers: Vec::new(),
+        })
+    }
+
+    fn slot(&self, stream: &StreamId) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            Arc::new(Slot {
+                loaded: Arc::default(),
+                suspect: AtomicBool::new(false),
+            })
+        };
+        slots.get_or_insert(stream.clone(), new).clone()
+    }
+
+    /// Reads an aggregate from its snapshot and the events behind it.
+    pub(crate) async fn load(&self, stream: &StreamId) -> Result<Box<dyn AnyAggregate>, Error> {
+        let kind = self.kind(stream)?;
+        let mut aggregate = match self.store.snapshot(stream, kind.fingerprint()).await? {
+            Some(snapshot) => kind.restore(&snapshot).unwrap_or_else(|| kind.empty()),
+            None => kind.empty(),
+        };
+        loop {
+            let page = self
+                .store
+                .read_stream(stream, aggregate.version().next(), LOAD_EVENTS_MAX)
+                .await?;
+            for record in &page.records {
+                guarded("an event", || aggregate.apply(record))
+                    .flatten()
+                    .map_err(|error| error.while_(format!("loading `{stream}`")))?;
+            }
+            if page.records.len() < LOAD_EVENTS_MAX {
+                return Ok(aggregate);
+            }
+        }
+    }
+
+    pub(crate) fn kind(&self, stream: &StreamId) -> Result<&Arc<dyn AggregateKind>, Error> {
+        self.kinds.get(stream.category()).ok_or_else(|| {
+            let known: Vec<_> = self.kinds.keys().map(Category::as_str).collect();
+            Error::fatal(format!(
+                "service `{}` has no aggregate of category `{}` (known: {})",
+                self.service,
+                stream.category(),
+                known.join(", ")
+            ))
+        })
+    }
+
+    pub(super) async fn keep(&self, stream: &StreamId, snapshot: Snapshot) {
+        let Ok(kind) = self.kind(stream) else { return };
+        // A snapshot that can't be kept costs time at the next load, and nothing else.
+        if let Err(error) = self
+            .store
+            .save_snapshot(stream, kind.fingerprint(), snapshot)
+            .await
+        {
+            tracing::warn!(stream.id = %stream, "snapshot of `{stream}` could not be kept: {error:#}");
+        }
+    }
+}
+
+/// Runs the user's code and turns a panic into an error of class poison.
+pub(super) fn guarded<T>(what: &str, code: impl FnOnce() -> T) -> Result<T, Error> {
+    std::panic::catch_unwind(AssertUnwindSafe(code))
+        .map_err(|panic| Error::poison(format!("{what} panicked: {}", panic_message(&*panic))))
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
