@@ -1,0 +1,150 @@
+//! The admin API as a whole: what its handlers stand on, and how they find a service.
+
+use std::{fmt, sync::Arc};
+
+use axum::{Router, extract::FromRequestParts, http::request::Parts};
+use factum::{AuditEntry, By, Commit, Env, Running, RunningService};
+
+use crate::{
+    api,
+    web::{Actor, Api, Problem},
+};
+
+/// The admin API of a running app. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    running: Arc<Running>,
+    env: Env,
+}
+
+impl Admin {
+    /// The API of `running`, with the clock and the randomness of `env`.
+    pub fn new(running: Arc<Running>, env: Env) -> Self {
+        Self { running, env }
+    }
+
+    /// All its routes, as one table.
+    pub fn api() -> Api<Self> {
+        api::table()
+    }
+
+    /// The paths that answer without a token, in as few words as possible: what load balancers ask.
+    pub fn open_paths() -> Vec<&'static str> {
+        vec!["/health", "/ready"]
+    }
+
+    /// Its router, with its OpenAPI document at `/admin/openapi.json`. Guard it: see [`guarded`](crate::web::guarded).
+    pub fn router(self) -> Router {
+        Self::api().router("/admin/openapi.json").with_state(self)
+    }
+
+    pub(crate) fn running(&self) -> &Arc<Running> {
+        &self.running
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    fn known(&self) -> String {
+        self.running
+            .services()
+            .map(|service| service.name().as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// The service that a path names.
+    pub(crate) fn service(&self, name: &str) -> Result<&RunningService, Problem> {
+        self.running.service(name).ok_or_else(|| {
+            Problem::not_found(format!(
+                "there is no service `{}` (known: {})",
+                shown(name),
+                self.known()
+            ))
+        })
+    }
+
+    /// The service that a query names, or all.
+    pub(crate) fn services(&self, name: Option<&str>) -> Result<Vec<&RunningService>, Problem> {
+        let Some(name) = name else {
+            return Ok(self.running.services().collect());
+        };
+        let service = self.running.service(name).ok_or_else(|| {
+            Problem::invalid("the service is not known").field(
+                "service",
+                format!(
+                    "there is no service `{}` (known: {})",
+                    shown(name),
+                    self.known()
+                ),
+            )
+        })?;
+        Ok(vec![service])
+    }
+
+    /// Writes down what was done that is no commit of a service by itself.
+    pub(crate) async fn record(
+        &self,
+        service: &RunningService,
+        action: &str,
+        subject: String,
+        by: By,
+    ) -> Result<(), Problem> {
+        let now = self.env.now();
+        let mut commit = Commit::new(self.env.commit_id(), now);
+        let By { actor, reason } = by;
+        commit.audit = Some(AuditEntry {
+            at: now,
+            actor,
+            action: action.into(),
+            subject,
+            reason,
+        });
+        match service.store().commit(commit).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Problem::unavailable(
+                format!("nothing was done: recording {action} failed: {error}"),
+                1,
+            )),
+        }
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+/// `text`, as far as it is shown in a problem.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars()
+        .take(100)
+        .flat_map(char::escape_debug)
+        .collect()
+}
+
+/// Who sent the request: as [`guarded`](crate::web::guarded) found out. Where an application guards the router in
+/// another way, it has decided that they may, and the record says `local`.
+pub(crate) struct Sender(pub(crate) Actor);
+
+impl Sender {
+    pub(crate) fn by(&self, reason: Option<String>) -> By {
+        By::new(self.0.name(), reason.unwrap_or_default())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Sender {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(
+            parts
+                .extensions
+                .get::<Actor>()
+                .cloned()
+                .unwrap_or_else(Actor::local),
+        ))
+    }
+}

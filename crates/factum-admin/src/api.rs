@@ -1,0 +1,140 @@
+//! The routes of the admin API, in one table; the modules hold their handlers and the types on the wire.
+
+use crate::{
+    Admin,
+    web::{Api, Route},
+};
+
+mod audit;
+mod consumers;
+mod content;
+mod health;
+mod log;
+mod page;
+mod parked;
+mod projections;
+mod services;
+mod story;
+mod topics;
+
+const SERVICE: &str = "Only of this service.";
+const LIMIT: &str = "How many at most: 1 to 500, by default 100.";
+const AFTER: &str = "Go on behind this: `next` of the page before.";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(crate) fn table() -> Api<Admin> {
+    let routes = vec![
+        Route::get("/health", "health", "How the process and its parts are doing", health::health)
+            .answers::<health::HealthView>(200, "It lives. `status` says how well."),
+        Route::get("/ready", "ready", "Whether every service can do its work", health::ready)
+            .answers::<health::ReadyView>(200, "It is ready; if not, the answer is a problem with status 503."),
+        Route::get("/metrics", "metrics", "All metrics, for Prometheus", health::metrics).answers_text(
+            200,
+            OPEN_METRICS,
+            "The metrics, as OpenMetrics text.",
+        ),
+        Route::get("/admin/services", "services", "All services, and where each stands", services::list)
+            .answers::<services::ServiceList>(200, "The services."),
+        Route::post("/admin/services/{name}/stop", "stop_service", "Stop a service's background work in good order: its relay, consumers, projections and timers. Commands and queries are answered on", services::stop)
+            .path("name", "The service.")
+            .body::<page::Why>()
+            .answers::<services::ServiceView>(200, "It has stopped."),
+        Route::post("/admin/services/{name}/start", "start_service", "Start a service's background work again", services::start)
+            .path("name", "The service.")
+            .body::<page::Why>()
+            .answers::<services::ServiceView>(200, "It runs."),
+        Route::get("/admin/streams", "streams", "Streams, by service, category and id", log::streams)
+            .query("service", SERVICE)
+            .query("category", "Only of this category.")
+            .query("after", AFTER)
+            .query("limit", LIMIT)
+            .answers::<log::StreamList>(200, "The streams."),
+        Route::get("/admin/streams/{service}/{category}/{id}", "stream", "The events of one stream", log::stream)
+            .path("service", "The service.")
+            .path("category", "The category.")
+            .path("id", "The id, percent-encoded.")
+            .query("after", "Only events behind this version.")
+            .query("limit", LIMIT)
+            .answers::<log::StreamView>(200, "The events, oldest first."),
+        Route::get("/admin/streams/{service}/{category}/{id}/state", "state", "The state of an aggregate, as it is or was", log::state)
+            .path("service", "The service.")
+            .path("category", "The category.")
+            .path("id", "The id, percent-encoded.")
+            .query("version", "The version; by default the last.")
+            .answers::<log::StateView>(200, "The state."),
+        Route::get("/admin/events", "events", "The log of one service, in the order of commits", log::events)
+            .query("service", "The service. Needed when there are several: their logs have no order between them.")
+            .query("category", "Only of this category.")
+            .query("type", "Only of this type.")
+            .query("after", "Go on behind this place, `<epoch>-<position>`: `next` of the page before.")
+            .query("limit", LIMIT)
+            .answers::<log::EventList>(200, "The events. A page with few or none may still have a `next`."),
+        Route::get("/admin/stories/{correlation}", "story", "All that belongs to one correlation id, in all services, causes before their effects", story::story)
+            .path("correlation", "The correlation id, percent-encoded.")
+            .answers::<story::StoryView>(200, "The story."),
+        Route::get("/admin/consumers", "consumers", "Consumer groups: how far each has come, who works for it, what is parked", consumers::list)
+            .query("service", SERVICE)
+            .answers::<consumers::ConsumerList>(200, "The groups."),
+        Route::get("/admin/projections", "projections", "Projections: how far each has come", projections::list)
+            .query("service", SERVICE)
+            .answers::<projections::ProjectionList>(200, "The projections."),
+        Route::post("/admin/projections/{service}/{name}/rebuild", "rebuild", "Build a projection's rows anew, while the old ones are served", projections::rebuild)
+            .path("service", "The service.")
+            .path("name", "The projection.")
+            .body::<page::Why>()
+            .answers::<projections::ProjectionView>(202, "It has been asked for."),
+        Route::post("/admin/projections/{service}/{name}/resume", "resume", "Let a projection that has stopped try its event again", projections::resume)
+            .path("service", "The service.")
+            .path("name", "The projection.")
+            .body::<page::Why>()
+            .answers::<projections::ProjectionView>(202, "It has been asked for."),
+        Route::get("/admin/parked", "parked", "Parked messages: retrying, dead, waiting behind one of these, discarded", parked::list)
+            .query("service", SERVICE)
+            .query("group", "Only of this group.")
+            .query("state", "Only in this state: `retrying`, `dead`, `waiting` or `discarded`.")
+            .query("cause", "Only with this cause, as the counts show it.")
+            .query("after", AFTER)
+            .query("limit", LIMIT)
+            .answers::<parked::ParkedList>(200, "The messages, and how many there are of each cause."),
+        Route::post("/admin/parked/redrive", "redrive_many", "Let dead letters be tried again: those of a key, of a group, of a cause, or all", parked::redrive_many)
+            .body::<parked::RedriveMany>()
+            .answers::<parked::RedrivenView>(200, "They will be tried by the owners of their partitions."),
+        Route::get("/admin/parked/{id}", "parked_one", "One parked message, with what it holds", parked::one)
+            .path("id", "`<group>:<topic>:<partition>:<offset>`.")
+            .answers::<parked::ParkedDetail>(200, "The message."),
+        Route::post("/admin/parked/{id}/redrive", "redrive", "Let a dead letter be tried again", parked::redrive)
+            .path("id", "`<group>:<topic>:<partition>:<offset>`.")
+            .body::<parked::RedriveOne>()
+            .answers::<parked::ParkedDetail>(200, "It will be tried by the owner of its partition."),
+        Route::post("/admin/parked/{id}/discard", "discard", "Give up a message; the next of its key goes on", parked::discard)
+            .path("id", "`<group>:<topic>:<partition>:<offset>`.")
+            .body::<parked::Discard>()
+            .answers::<parked::ParkedDetail>(200, "It is given up, and kept for a while."),
+        Route::post("/admin/parked/{id}/edit", "edit", "Put another value in place of a dead letter's; it stays dead until it is redriven", parked::edit)
+            .path("id", "`<group>:<topic>:<partition>:<offset>`.")
+            .body::<parked::Edit>()
+            .answers::<parked::ParkedDetail>(200, "The original is kept beside it."),
+        Route::get("/admin/audit", "audit", "Who did what, when and why, newest first", audit::list)
+            .query("service", SERVICE)
+            .query("limit", LIMIT)
+            .answers::<audit::AuditList>(200, "The entries."),
+        Route::get("/admin/topics", "topics", "Topics and their partitions", topics::list)
+            .answers::<topics::TopicList>(200, "The topics."),
+        Route::get("/admin/topics/{topic}/messages", "messages", "The messages of a topic", topics::messages)
+            .path("topic", "The topic.")
+            .query("partition", "Only of this partition.")
+            .query("offset", "From this offset on; by default from the oldest.")
+            .query("limit", LIMIT)
+            .answers::<topics::MessageList>(200, "The messages: of one partition by offset, of several by time."),
+        Route::post("/admin/topics/{topic}/messages", "publish", "Publish a message, as a producer in any language would", topics::publish)
+            .path("topic", "The topic.")
+            .body::<topics::Publish>()
+            .answers::<topics::Published>(201, "It is in the topic."),
+    ];
+    Api::new(
+        "Factum admin API",
+        env!("CARGO_PKG_VERSION"),
+        "What happened and why, what is stuck, and the means to mend it.",
+        routes,
+    )
+}

@@ -1,0 +1,98 @@
+//! Values of messages, as they are shown and given: JSON when they are JSON, else base64.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
+use factum::{Headers, Json, Key};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::web::Problem;
+
+/// A value: as JSON, or in base64 when it is none. Neither, when there is no value.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct Content {
+    /// The value, when it is JSON, as it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub(crate) json: Option<Json>,
+    /// The value in base64, when it is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) base64: Option<String>,
+}
+
+impl Content {
+    pub(crate) fn of(value: Option<&Bytes>) -> Self {
+        let Some(value) = value else {
+            return Self::default();
+        };
+        match str::from_utf8(value)
+            .ok()
+            .and_then(|text| Json::parse(text).ok())
+        {
+            Some(json) => Self {
+                json: Some(json),
+                base64: None,
+            },
+            None => Self {
+                json: None,
+                base64: Some(BASE64_STANDARD.encode(value)),
+            },
+        }
+    }
+}
+
+/// A header: its value as text, or in base64 when it is none.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct HeaderView {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+impl HeaderView {
+    pub(crate) fn all(headers: &Headers) -> Vec<Self> {
+        let view = |(name, value): (&str, &Bytes)| {
+            let text = str::from_utf8(value).ok().map(str::to_owned);
+            let base64 = text.is_none().then(|| BASE64_STANDARD.encode(value));
+            Self {
+                name: name.to_owned(),
+                text,
+                base64,
+            }
+        };
+        headers.iter().map(view).collect()
+    }
+}
+
+/// A key as text; bytes that are not UTF-8 are shown as `\xNN`.
+pub(crate) fn key_text(key: Option<&Key>) -> Option<String> {
+    key.map(Key::to_string)
+}
+
+/// A member that tells `null` from its absence, and keeps what was written byte for byte.
+pub(crate) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// The bytes that a request gives as a value: JSON as it was written, or base64.
+pub(crate) fn given(json: Option<Box<RawValue>>, base64: Option<&str>) -> Result<Bytes, Problem> {
+    match (json, base64) {
+        (Some(json), None) => Ok(json.get().to_owned().into()),
+        (None, Some(base64)) => match BASE64_STANDARD.decode(base64) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) => Err(Problem::invalid("the value can't be read")
+                .field("value_base64", format!("is not base64: {error}"))),
+        },
+        (None, None) => Err(Problem::invalid("the value is missing").field(
+            "value",
+            "is missing: give `value` (JSON) or `value_base64` (anything)",
+        )),
+        (Some(_), Some(_)) => Err(Problem::invalid("there are two values")
+            .field("value_base64", "give either `value` or `value_base64`")),
+    }
+}

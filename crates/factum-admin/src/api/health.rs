@@ -1,0 +1,140 @@
+//! How the process is doing: for load balancers, for people, and for Prometheus.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use factum::{RunningService, Status};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::OPEN_METRICS;
+use crate::{Admin, admin::Sender, web::Problem};
+
+/// How well something does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Wellness {
+    /// All of it does its work.
+    Ok,
+    /// Some of it was stopped by a person.
+    Stopped,
+    /// Some of it is in trouble, and tries again by itself.
+    Degraded,
+    /// Some of it has stopped by itself, and waits for a person.
+    Failed,
+}
+
+/// How a part of a service is doing.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct PartView {
+    /// The part, such as `order/relay`.
+    pub(crate) part: String,
+    /// How it is doing.
+    pub(crate) status: Wellness,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// Since when.
+    pub(crate) since: String,
+}
+
+pub(crate) fn parts(service: &RunningService) -> Vec<PartView> {
+    let view = |(part, (status, since)): (String, (Status, factum::Timestamp))| {
+        let (status, reason) = match status {
+            Status::Running => (Wellness::Ok, None),
+            Status::Stopped => (Wellness::Stopped, None),
+            Status::Degraded(reason) => (Wellness::Degraded, Some(reason)),
+            Status::Failed(reason) => (Wellness::Failed, Some(reason)),
+        };
+        PartView {
+            part,
+            status,
+            reason,
+            since: since.to_string(),
+        }
+    };
+    service.health().parts().into_iter().map(view).collect()
+}
+
+/// How the process is doing.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct HealthView {
+    /// The worst of all parts.
+    status: Wellness,
+    /// The parts of each service; absent for those who show no token where one is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    services: Option<BTreeMap<String, Vec<PartView>>>,
+}
+
+pub(crate) async fn health(State(admin): State<Admin>, sender: Sender) -> Json<HealthView> {
+    let services: BTreeMap<_, _> = admin
+        .running()
+        .services()
+        .map(|service| (service.name().to_string(), parts(service)))
+        .collect();
+    let status = services
+        .values()
+        .flatten()
+        .map(|part| part.status)
+        .max()
+        .unwrap_or(Wellness::Ok);
+    Json(HealthView {
+        status,
+        services: sender.0.is_known().then_some(services),
+    })
+}
+
+/// That the process is ready.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ReadyView {
+    /// Always true: if it were not, the answer would be a problem.
+    ready: bool,
+}
+
+pub(crate) async fn ready(
+    State(admin): State<Admin>,
+    sender: Sender,
+) -> Result<Json<ReadyView>, Problem> {
+    let mut troubles = Vec::new();
+    for service in admin.running().services() {
+        let failed = parts(service)
+            .into_iter()
+            .filter(|part| part.status == Wellness::Failed);
+        troubles.extend(failed.map(|part| (part.part, part.reason.unwrap_or_default())));
+        if let Err(error) = service.store().head().await {
+            troubles.push((format!("{}/store", service.name()), format!("{error:#}")));
+        }
+    }
+    if troubles.is_empty() {
+        return Ok(Json(ReadyView { ready: true }));
+    }
+    let problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "not-ready",
+        "Not every service can do its work",
+        format!(
+            "{} parts have stopped by themselves, and wait for a person",
+            troubles.len()
+        ),
+    );
+    if !sender.0.is_known() {
+        return Err(problem);
+    }
+    Err(troubles
+        .into_iter()
+        .fold(problem, |problem, (part, reason)| {
+            problem.field(part, reason)
+        }))
+}
+
+pub(crate) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, OPEN_METRICS)],
+        admin.running().metrics().render(),
+    )
+}

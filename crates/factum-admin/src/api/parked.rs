@@ -1,0 +1,186 @@
+//! Parked messages: what is stuck and why, and what a person may do about it.
+
+mod act;
+pub(crate) use act::{
+    Discard, Edit, RedriveMany, RedriveOne, RedrivenView, discard, edit, redrive, redrive_many,
+};
+mod view;
+pub(crate) use view::{ParkedDetail, ParkedView};
+
+use axum::{Json, extract::State};
+use factum::{Group, Parked, ParkedCount, ParkedFilter, ParkedId, ParkedState, RunningService};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    log::{bad_cursor, cursor},
+    page::limit,
+};
+use crate::{
+    Admin,
+    web::{FromPath, FromQuery, Problem},
+};
+
+/// The state of a parked message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StateView {
+    /// Tried again when due.
+    Retrying,
+    /// Until a person redrives or discards it.
+    Dead,
+    /// Behind one of its key.
+    Waiting,
+    /// Given up by a person.
+    Discarded,
+}
+
+impl From<ParkedState> for StateView {
+    fn from(state: ParkedState) -> Self {
+        match state {
+            ParkedState::Retrying => Self::Retrying,
+            ParkedState::Dead => Self::Dead,
+            ParkedState::Waiting => Self::Waiting,
+            ParkedState::Discarded => Self::Discarded,
+        }
+    }
+}
+
+impl From<StateView> for ParkedState {
+    fn from(state: StateView) -> Self {
+        match state {
+            StateView::Retrying => Self::Retrying,
+            StateView::Dead => Self::Dead,
+            StateView::Waiting => Self::Waiting,
+            StateView::Discarded => Self::Discarded,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asked {
+    service: Option<String>,
+    group: Option<String>,
+    state: Option<StateView>,
+    cause: Option<String>,
+    after: Option<String>,
+    limit: Option<u64>,
+}
+
+/// A page of parked messages.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ParkedList {
+    /// How many there are in all, by service, group, state and cause.
+    counts: Vec<CountView>,
+    parked: Vec<ParkedView>,
+    /// Where the next page begins; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// How many messages of one cause are parked.
+#[derive(Debug, Serialize, JsonSchema)]
+struct CountView {
+    service: String,
+    group: String,
+    state: StateView,
+    /// The cause of their last failure; absent for those that only wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+    count: u64,
+    /// When the oldest of them was parked.
+    oldest: String,
+}
+
+impl CountView {
+    fn of(service: &RunningService, count: ParkedCount) -> Self {
+        Self {
+            service: service.name().to_string(),
+            group: count.group.to_string(),
+            state: count.state.into(),
+            cause: count.cause,
+            count: count.count,
+            oldest: count.oldest.to_string(),
+        }
+    }
+}
+
+/// A group that a query or body names.
+fn group(name: Option<String>) -> Result<Option<Group>, Problem> {
+    let group = name.map(Group::new).transpose();
+    group.map_err(|error| {
+        Problem::invalid("the group can't be right").field("group", error.to_string())
+    })
+}
+
+pub(crate) async fn list(
+    State(admin): State<Admin>,
+    FromQuery(asked): FromQuery<Asked>,
+) -> Result<Json<ParkedList>, Problem> {
+    let limit = limit(asked.limit)?;
+    let group = group(asked.group)?;
+    let after = cursor(asked.after.as_deref())?;
+    let (mut counts, mut parked, mut next) = (Vec::new(), Vec::new(), None);
+    for service in admin.services(asked.service.as_deref())? {
+        let found = service.operator().parked_counts().await?;
+        counts.extend(found.into_iter().map(|count| CountView::of(service, count)));
+        let after = match after {
+            Some((name, _)) if service.name().as_str() < name => continue,
+            Some((name, id)) if service.name().as_str() == name => {
+                Some(id.parse::<ParkedId>().map_err(bad_cursor)?)
+            }
+            _ => None,
+        };
+        if next.is_some() {
+            continue;
+        }
+        let filter = ParkedFilter {
+            group: group.clone(),
+            state: asked.state.map(ParkedState::from),
+            cause: asked.cause.clone(),
+            after,
+            ..ParkedFilter::default()
+        };
+        // One more than fits tells whether there is another page.
+        for found in service
+            .operator()
+            .parked(&filter, limit - parked.len() + 1)
+            .await?
+        {
+            if parked.len() == limit {
+                next = parked.last().map(ParkedView::cursor);
+                break;
+            }
+            parked.push(ParkedView::of(service, &found));
+        }
+    }
+    Ok(Json(ParkedList {
+        counts,
+        parked,
+        next,
+    }))
+}
+
+/// The service that has the parked message which a path names, and the message.
+async fn find<'a>(admin: &'a Admin, id: &str) -> Result<(&'a RunningService, Parked), Problem> {
+    let id: ParkedId = id
+        .parse()
+        .map_err(|error: factum::InvalidParkedId| Problem::not_found(error.to_string()))?;
+    for service in admin.running().services() {
+        if let Some(parked) = service.store().parked_one(&id).await? {
+            return Ok((service, parked));
+        }
+    }
+    Err(Problem::not_found(format!(
+        "no message is parked as `{id}`: it was handled or given up, or never was"
+    )))
+}
+
+pub(crate) async fn one(
+    State(admin): State<Admin>,
+    FromPath(id): FromPath<String>,
+) -> Result<Json<ParkedDetail>, Problem> {
+    let (service, parked) = find(&admin, &id).await?;
+    Ok(Json(ParkedDetail::of(service, &parked).await?))
+}

@@ -1,0 +1,189 @@
+//! The story of one correlation id: all its events in all services, causes before their effects, and what of it is
+//! stuck.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::{Json, extract::State};
+use factum::{MessageId, ParkedFilter, Position};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{log::EventView, parked::ParkedView};
+use crate::{
+    Admin,
+    web::{FromPath, Problem},
+};
+
+/// How many events of a story are read from one service.
+const EVENTS_MAX: usize = 1_000;
+/// How many parked messages of one service are looked through for those of the story.
+const PARKED_MAX: usize = 2_000;
+
+/// A story.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct StoryView {
+    correlation_id: String,
+    /// Its events, each behind the one that led to it.
+    events: Vec<StoryEvent>,
+    /// What of it is parked.
+    parked: Vec<ParkedView>,
+    /// Whether there is more than is shown.
+    cut: bool,
+}
+
+/// An event of a story.
+#[derive(Debug, Serialize, JsonSchema)]
+struct StoryEvent {
+    /// How many events led to it, one after another.
+    depth: u32,
+    #[serde(flatten)]
+    event: EventView,
+}
+
+pub(crate) async fn story(
+    State(admin): State<Admin>,
+    FromPath(correlation): FromPath<String>,
+) -> Result<Json<StoryView>, Problem> {
+    let id = MessageId::from(correlation.as_str());
+    let (mut events, mut parked, mut cut) = (Vec::new(), Vec::new(), false);
+    for service in admin.running().services() {
+        let records = service
+            .store()
+            .read_correlated(&id, Position::ZERO, EVENTS_MAX)
+            .await?;
+        cut |= records.len() == EVENTS_MAX;
+        events.extend(records.iter().map(|record| EventView::of(service, record)));
+        let found = service
+            .store()
+            .parked(&ParkedFilter::default(), PARKED_MAX)
+            .await?;
+        cut |= found.len() == PARKED_MAX;
+        let own = found
+            .iter()
+            .filter(|parked| parked.correlation_id.as_ref() == Some(&id));
+        parked.extend(own.map(|parked| ParkedView::of(service, parked)));
+    }
+    if events.is_empty() && parked.is_empty() {
+        return Err(Problem::not_found(format!(
+            "nothing belongs to the correlation id `{}`",
+            crate::admin::shown(&correlation)
+        )));
+    }
+    let events = causes_first(events)
+        .into_iter()
+        .map(|(depth, event)| StoryEvent { depth, event })
+        .collect();
+    Ok(Json(StoryView {
+        correlation_id: correlation,
+        events,
+        parked,
+        cut,
+    }))
+}
+
+/// What an event is to its story.
+trait Told {
+    fn id(&self) -> &str;
+    fn cause(&self) -> Option<&str>;
+    /// When it happened, as its service's clock had it; the rest makes the order whole.
+    fn when(&self) -> (&str, &str, u64);
+}
+
+impl Told for EventView {
+    fn id(&self) -> &str {
+        &self.event_id
+    }
+
+    fn cause(&self) -> Option<&str> {
+        self.causation_id.as_deref()
+    }
+
+    fn when(&self) -> (&str, &str, u64) {
+        (&self.timestamp, &self.service, self.position)
+    }
+}
+
+/// The events by time, but never before the one that led to them: clocks differ. With each, how many led to it.
+fn causes_first<E: Told>(mut events: Vec<E>) -> Vec<(u32, E)> {
+    events.sort_by(|left, right| left.when().cmp(&right.when()));
+    let known: BTreeSet<String> = events.iter().map(|event| event.id().to_owned()).collect();
+    let mut depths: BTreeMap<String, u32> = BTreeMap::new();
+    let mut told = Vec::with_capacity(events.len());
+    while !events.is_empty() {
+        let mut waiting = Vec::new();
+        let before = told.len();
+        for event in events {
+            let cause = event
+                .cause()
+                .filter(|cause| known.contains(*cause) && *cause != event.id());
+            let depth = match cause.map(|cause| depths.get(cause)) {
+                None => 0,
+                Some(Some(depth)) => depth + 1,
+                Some(None) => {
+                    waiting.push(event);
+                    continue;
+                }
+            };
+            depths.entry(event.id().to_owned()).or_insert(depth);
+            told.push((depth, event));
+        }
+        if told.len() == before {
+            // Foreign events may name each other as their causes: they are told by time alone.
+            told.extend(waiting.into_iter().map(|event| (0, event)));
+            break;
+        }
+        events = waiting;
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Step(&'static str, Option<&'static str>, &'static str);
+
+    impl Told for Step {
+        fn id(&self) -> &str {
+            self.0
+        }
+        fn cause(&self) -> Option<&str> {
+            self.1
+        }
+        fn when(&self) -> (&str, &str, u64) {
+            (self.2, "", 0)
+        }
+    }
+
+    fn told(steps: Vec<Step>) -> Vec<(u32, &'static str)> {
+        causes_first(steps)
+            .into_iter()
+            .map(|(depth, step)| (depth, step.0))
+            .collect()
+    }
+
+    #[test]
+    fn causes_come_first_though_clocks_differ() {
+        let steps = vec![
+            Step("shipped", Some("paid"), "10:00:01"),
+            Step("paid", Some("created"), "10:00:03"),
+            Step("created", None, "10:00:02"),
+            Step("mailed", Some("created"), "10:00:04"),
+        ];
+        assert_eq!(
+            told(steps),
+            [(0, "created"), (1, "paid"), (1, "mailed"), (2, "shipped")]
+        );
+    }
+
+    #[test]
+    fn circles_and_unknown_causes_are_told_all_the_same() {
+        let steps = vec![
+            Step("a", Some("b"), "1"),
+            Step("b", Some("a"), "2"),
+            Step("self", Some("self"), "3"),
+            Step("lost", Some("gone"), "4"),
+        ];
+        assert_eq!(told(steps), [(0, "self"), (0, "lost"), (0, "a"), (0, "b")]);
+    }
+}

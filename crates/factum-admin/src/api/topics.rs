@@ -1,0 +1,319 @@
+//! Topics: what they hold, and publishing to them as a producer in any language would.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State, http::StatusCode};
+use bytes::Bytes;
+use factum::{Headers, Key, Message, Outgoing, Topic, TopicPartition, TopicSpec};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    content::{self, Content, HeaderView, key_text},
+    page::limit,
+};
+use crate::{
+    Admin,
+    admin::{Sender, shown},
+    web::{FromBody, FromPath, FromQuery, Problem},
+};
+
+/// Headers with this prefix are the relay's: they tell duplicates from losses, and who makes them up breaks that.
+const OWN_HEADERS: &str = "factum-";
+/// How many headers a published message may have.
+const HEADERS_MAX: usize = 100;
+
+/// All topics.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct TopicList {
+    topics: Vec<TopicView>,
+}
+
+/// A topic.
+#[derive(Debug, Serialize, JsonSchema)]
+struct TopicView {
+    topic: String,
+    partitions: Vec<PartitionView>,
+    /// How long messages are kept, in seconds; absent: for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_seconds: Option<u64>,
+    /// How many bytes are kept per partition; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_bytes: Option<u64>,
+}
+
+/// A partition.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PartitionView {
+    partition: u32,
+    /// The oldest offset that is kept.
+    first: u64,
+    /// The offset that the next message gets.
+    end: u64,
+}
+
+pub(crate) async fn list(State(admin): State<Admin>) -> Result<Json<TopicList>, Problem> {
+    let broker = admin.running().broker();
+    let mut topics = Vec::new();
+    for spec in broker.topics().await? {
+        let mut partitions = Vec::new();
+        for partition in 0..spec.partitions {
+            let marks = broker
+                .watermarks(&TopicPartition::new(spec.topic.clone(), partition))
+                .await?;
+            partitions.push(PartitionView {
+                partition,
+                first: marks.first,
+                end: marks.end,
+            });
+        }
+        topics.push(TopicView {
+            topic: spec.topic.to_string(),
+            partitions,
+            retention_seconds: spec.retention.map(|kept| kept.as_secs()),
+            retention_bytes: spec.retention_bytes,
+        });
+    }
+    Ok(Json(TopicList { topics }))
+}
+
+async fn spec(admin: &Admin, name: &str) -> Result<TopicSpec, Problem> {
+    let topics = admin.running().broker().topics().await?;
+    let known = || {
+        topics
+            .iter()
+            .map(|spec| spec.topic.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let found = topics
+        .iter()
+        .find(|spec| spec.topic.as_str() == name)
+        .cloned();
+    found.ok_or_else(|| {
+        Problem::not_found(format!(
+            "there is no topic `{}` (known: {})",
+            shown(name),
+            known()
+        ))
+    })
+}
+
+fn partition(spec: &TopicSpec, asked: u32) -> Result<u32, Problem> {
+    if asked < spec.partitions {
+        return Ok(asked);
+    }
+    let TopicSpec {
+        topic, partitions, ..
+    } = spec;
+    Err(Problem::invalid("the partition is not there").field(
+        "partition",
+        format!("topic `{topic}` has {partitions} partitions, numbered from 0"),
+    ))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asked {
+    partition: Option<u32>,
+    offset: Option<u64>,
+    limit: Option<u64>,
+}
+
+/// Messages of a topic.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct MessageList {
+    topic: String,
+    messages: Vec<MessageView>,
+    /// The offset to go on from, when one partition was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
+}
+
+/// A message.
+#[derive(Debug, Serialize, JsonSchema)]
+struct MessageView {
+    partition: u32,
+    offset: u64,
+    timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    headers: Vec<HeaderView>,
+    /// The value; empty for a tombstone.
+    value: Content,
+}
+
+impl From<&Message> for MessageView {
+    fn from(message: &Message) -> Self {
+        Self {
+            partition: message.partition,
+            offset: message.offset,
+            timestamp: message.timestamp.to_string(),
+            key: key_text(message.key.as_ref()),
+            headers: HeaderView::all(&message.headers),
+            value: Content::of(message.value.as_ref()),
+        }
+    }
+}
+
+pub(crate) async fn messages(
+    State(admin): State<Admin>,
+    FromPath(topic): FromPath<String>,
+    FromQuery(asked): FromQuery<Asked>,
+) -> Result<Json<MessageList>, Problem> {
+    let limit = limit(asked.limit)?;
+    let spec = spec(&admin, &topic).await?;
+    let partitions = match asked.partition {
+        Some(asked) => {
+            let one = partition(&spec, asked)?;
+            one..one + 1
+        }
+        None => 0..spec.partitions,
+    };
+    let mut found = Vec::new();
+    for partition in partitions {
+        let place = TopicPartition::new(spec.topic.clone(), partition);
+        found.extend(
+            admin
+                .running()
+                .broker()
+                .read(&place, asked.offset.unwrap_or(0), limit)
+                .await?,
+        );
+    }
+    found.sort_by_key(|message| (message.timestamp, message.partition, message.offset));
+    if asked.partition.is_some() {
+        found.sort_by_key(|message| message.offset);
+    }
+    found.truncate(limit);
+    let next = found
+        .last()
+        .filter(|_| asked.partition.is_some())
+        .map(|last| last.offset + 1);
+    Ok(Json(MessageList {
+        topic: spec.topic.to_string(),
+        messages: found.iter().map(MessageView::from).collect(),
+        next,
+    }))
+}
+
+/// A message to publish: `value` or `value_base64` has to be there.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Publish {
+    /// The key, which decides the partition, as Kafka's Java client would. Without one the message is in no order
+    /// with any other.
+    #[serde(default)]
+    key: Option<String>,
+    /// The headers.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// The value, when it is JSON. Published as it is written.
+    #[serde(default, deserialize_with = "content::present")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    value: Option<Box<RawValue>>,
+    /// The value, whatever it is, in base64.
+    #[serde(default)]
+    value_base64: Option<String>,
+}
+
+/// Where a published message is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Published {
+    topic: String,
+    partition: u32,
+    offset: u64,
+}
+
+pub(crate) async fn publish(
+    State(admin): State<Admin>,
+    FromPath(topic): FromPath<String>,
+    sender: Sender,
+    FromBody(asked): FromBody<Publish>,
+) -> Result<(StatusCode, Json<Published>), Problem> {
+    let spec = spec(&admin, &topic).await?;
+    let value = content::given(asked.value, asked.value_base64.as_deref())?;
+    let headers = headers(asked.headers)?;
+    let key = asked.key.map(Key::from);
+    bounded(&admin, key.as_ref(), &headers, &value)?;
+    // A message without a key goes anywhere: by chance, so that no partition gets them all.
+    let chance = u32::try_from(admin.env().random() >> 32).unwrap_or(0) % spec.partitions.max(1);
+    let partition = key
+        .as_ref()
+        .map_or(chance, |key| key.partition(spec.partitions));
+    let outgoing = Outgoing {
+        topic: spec.topic.clone(),
+        partition,
+        key,
+        headers,
+        value: Some(value),
+        timestamp: admin.env().now(),
+    };
+    let offset = send(&admin, outgoing).await?;
+    tracing::info!(
+        "`{}` published to {}/{partition} at offset {offset}",
+        sender.0.name(),
+        spec.topic
+    );
+    let topic: &Topic = &spec.topic;
+    Ok((
+        StatusCode::CREATED,
+        Json(Published {
+            topic: topic.to_string(),
+            partition,
+            offset,
+        }),
+    ))
+}
+
+fn headers(given: BTreeMap<String, String>) -> Result<Headers, Problem> {
+    if given.len() > HEADERS_MAX {
+        return Err(Problem::invalid("these are too many headers")
+            .field("headers", format!("must be at most {HEADERS_MAX}")));
+    }
+    for name in given.keys() {
+        if name.to_ascii_lowercase().starts_with(OWN_HEADERS) {
+            return Err(Problem::invalid("a header is not for producers").field(
+                format!("headers.{}", shown(name)),
+                format!("headers that begin with `{OWN_HEADERS}` are those of relays, which tell losses by them"),
+            ));
+        }
+    }
+    Ok(given.into_iter().collect())
+}
+
+fn bounded(
+    admin: &Admin,
+    key: Option<&Key>,
+    headers: &Headers,
+    value: &Bytes,
+) -> Result<(), Problem> {
+    let bound = admin.running().broker().capabilities().message_bytes_max;
+    let headers: usize = headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    let size = headers + value.len() + key.map_or(0, |key| key.as_bytes().len());
+    if size <= bound {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "message-too-large",
+        "The message is too large",
+        format!("key, headers and value have {size} bytes, and the broker takes {bound}"),
+    ))
+}
+
+async fn send(admin: &Admin, outgoing: Outgoing) -> Result<u64, Problem> {
+    let mut producer = admin.running().broker().producer().await?;
+    producer.send(vec![(0, outgoing)]).await?;
+    match producer.reports().await?.into_iter().next() {
+        Some(report) => Ok(report.result?),
+        None => Err(Problem::unavailable(
+            "the broker did not say whether it took the message: look before you try again",
+            1,
+        )),
+    }
+}

@@ -1,0 +1,219 @@
+//! Problems: how every refusal and failure is answered (RFC 9457, `application/problem+json`).
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use factum::{Error, ErrorClass};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The media type of a problem.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What is put before a problem's code to make its type.
+const TYPE_PREFIX: &str = "urn:factum:problem:";
+
+/// What is wrong with one field of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FieldError {
+    /// The field, such as `items[0].qty`, or a parameter's or header's name.
+    pub field: String,
+    /// What is wrong with it, and what would be right.
+    pub message: String,
+}
+
+/// A refusal or failure, as a client reads it.
+///
+/// ```
+/// use factum_admin::web::Problem;
+/// let problem = Problem::invalid("the order can't be taken").field("items[0].qty", "must be at least 1");
+/// assert_eq!(problem.status(), 422);
+/// assert_eq!(problem.code(), "invalid-request");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A problem as it is written: the members that RFC 9457 defines, and `errors`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(crate) struct ProblemBody {
+    /// What kind of problem it is: `urn:factum:problem:` and a code that never changes.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind, in words.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What happened this time, and what to do next.
+    detail: String,
+    /// The fields that are wrong, when the request is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+}
+
+impl Problem {
+    /// A problem of a kind that the functions below don't have. `code` is for programs, `title` is the same in words.
+    pub fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            errors: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// 400: what came is no request that can be read.
+    pub fn unreadable(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "unreadable-request",
+            "The request can't be read",
+            detail,
+        )
+    }
+
+    /// 422: the request can be read, and a field of it is wrong.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid-request",
+            "The request is not valid",
+            detail,
+        )
+    }
+
+    /// 404: there is no such thing.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "There is no such thing",
+            detail,
+        )
+    }
+
+    /// 409: it contradicts how things stand.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "conflict",
+            "It contradicts how things stand",
+            detail,
+        )
+    }
+
+    /// 503: it can't be done now; trying again in `seconds` may help.
+    pub fn unavailable(detail: impl Into<String>, seconds: u32) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "It can't be done now",
+            detail,
+        )
+        .header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// 500: a mistake of ours, or a part that waits for a person.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something is broken here",
+            detail,
+        )
+    }
+
+    /// This problem, with what is wrong with a field.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
+        self.errors.push(FieldError {
+            field: field.into(),
+            message: message.into(),
+        });
+        self
+    }
+
+    /// This problem, with what is wrong with these fields.
+    #[must_use]
+    pub fn fields(mut self, errors: impl IntoIterator<Item = FieldError>) -> Self {
+        self.errors.extend(errors);
+        self
+    }
+
+    /// This problem, answered with a header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// The code that its type ends with.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+}
+
+/// What a port says goes to the operator as it is: this API is theirs, and they have to mend it.
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = format!("{error:#}");
+        match error.class() {
+            ErrorClass::Conflict | ErrorClass::Fenced => Self::conflict(detail),
+            ErrorClass::Unknown => Self::unavailable(
+                format!("it may have been done or not: {detail}; look before you try again"),
+                1,
+            ),
+            ErrorClass::Transient => Self::unavailable(detail, 1),
+            ErrorClass::Poison => Self::invalid(detail),
+            ErrorClass::Fatal => Self::internal(detail),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        if self.status.is_server_error() {
+            tracing::warn!(
+                http.status = self.status.as_u16(),
+                "answering a request with {}: {}",
+                self.code,
+                self.detail
+            );
+        }
+        let body = ProblemBody {
+            kind: format!("{TYPE_PREFIX}{}", self.code),
+            title: self.title.into(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            errors: self.errors,
+        };
+        let body = serde_json::to_vec(&body).expect("a problem is texts and a number");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        headers.extend(self.headers);
+        response
+    }
+}

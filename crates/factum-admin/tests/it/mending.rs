@@ -1,0 +1,330 @@
+//! What an operator can do.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// The amounts that receipts were written for.
+async fn receipts(world: &World) -> Vec<u64> {
+    let events = world.get("/admin/events?service=receipts").await.is(200);
+    let events = events["events"].as_array().unwrap().iter();
+    events
+        .filter(|event| event["kind"] == "import")
+        .map(|event| event["data"]["amount"].as_u64().unwrap())
+        .collect()
+}
+
+async fn actions(world: &World) -> Vec<(String, String, String)> {
+    let audit = world.get("/admin/audit").await.is(200);
+    let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();
+    let entries = audit["entries"].as_array().unwrap().iter();
+    entries
+        .map(|entry| {
+            (
+                text(entry, "actor"),
+                text(entry, "action"),
+                text(entry, "reason"),
+            )
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_edited_redriven_and_handled_before_what_waited() {
+    let world = World::start().await;
+    let id = world.with_a_dead_letter().await;
+    let path = format!("/admin/parked/{id}");
+
+    let dead = world.get(&path).await.is(200);
+    assert_eq!((&dead["behind"], &dead["key"]), (&json!(1), &json!("a-1")));
+    assert_eq!(dead["failure"]["cause"], "poison: amount # is unlucky");
+    assert_eq!(dead["value"]["json"]["data"]["amount"], 13);
+    let revision = dead["revision"].as_u64().unwrap();
+
+    let mut value = dead["value"]["json"].clone();
+    value["data"]["amount"] = json!(14);
+    let edit = json!({ "value": value, "reason": "a typing error", "revision": revision });
+    world
+        .post(
+            &format!("{path}/edit"),
+            &json!({ "value": 1, "revision": revision }),
+        )
+        .await
+        .refuses(422, Some("reason"));
+    world
+        .post(&format!("{path}/edit"), &json!({ "reason": "x" }))
+        .await
+        .refuses(422, Some("value"));
+    let edited = world.post(&format!("{path}/edit"), &edit).await.is(200);
+    assert_eq!(
+        (&edited["edited"], &edited["state"]),
+        (&json!(true), &json!("dead"))
+    );
+    assert_eq!(edited["value"]["json"]["data"]["amount"], 13);
+    assert_eq!(edited["edited_value"]["json"]["data"]["amount"], 14);
+    world
+        .post(&format!("{path}/edit"), &edit)
+        .await
+        .refuses(409, None);
+
+    world
+        .send(world.request(Method::POST, &format!("{path}/redrive")))
+        .await
+        .is(200);
+    world
+        .until("/admin/parked", |list| list["parked"] == json!([]))
+        .await;
+    assert_eq!(receipts(&world).await, [14, 5]);
+    world
+        .post(&format!("{path}/redrive"), &json!({}))
+        .await
+        .refuses(404, None);
+
+    let done = actions(&world).await;
+    let local =
+        |action: &str, reason: &str| ("local".to_owned(), action.to_owned(), reason.to_owned());
+    assert_eq!(
+        done,
+        [local("redrive", ""), local("edit", "a typing error")]
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_discard_needs_a_reason_and_lets_the_next_go_on() {
+    let world = World::start().await;
+    let path = format!("/admin/parked/{}/discard", world.with_a_dead_letter().await);
+    world
+        .post(&path, &json!({}))
+        .await
+        .refuses(422, Some("reason"));
+    world
+        .post(&path, &json!({ "reason": "  " }))
+        .await
+        .refuses(422, Some("reason"));
+    world
+        .post(&path, &json!({ "reason": "x".repeat(2001) }))
+        .await
+        .refuses(422, Some("reason"));
+    world
+        .post(
+            &path,
+            &json!({ "reason": "sent by mistake", "revision": 99 }),
+        )
+        .await
+        .refuses(409, None);
+    let discarded = world
+        .post(&path, &json!({ "reason": "sent by mistake" }))
+        .await
+        .is(200);
+    assert_eq!(discarded["state"], "discarded");
+    world
+        .until("/admin/parked?state=waiting", |list| {
+            list["parked"] == json!([])
+        })
+        .await;
+    world
+        .until("/admin/parked?state=retrying", |list| {
+            list["parked"] == json!([])
+        })
+        .await;
+    assert_eq!(receipts(&world).await, [5]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn dead_letters_are_redriven_by_key_by_cause_and_all_together() {
+    let world = World::start().await;
+    world.with_a_dead_letter().await;
+    let path = "/admin/parked/redrive";
+    // It dies again each time, so there is always one to redrive.
+    let dead = |list: &Value| {
+        list["parked"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["state"] == "dead")
+    };
+    for body in [
+        json!({ "all": true }),
+        json!({ "group": "receipts", "cause": "poison: amount # is unlucky", "reason": "canary" }),
+        json!({ "group": "receipts", "topic": "accounts", "key": "a-1" }),
+    ] {
+        world.until("/admin/parked", dead).await;
+        assert_eq!(
+            world.post(path, &body).await.is(200),
+            json!({ "redriven": 1, "changed": 0 }),
+            "{body}"
+        );
+    }
+    let done = world.until("/admin/parked", dead).await;
+    assert_eq!(done["parked"][0]["redrives"], 3);
+    let none = world
+        .post(path, &json!({ "cause": "another" }))
+        .await
+        .is(200);
+    assert_eq!(none["redriven"], 0);
+
+    world.post(path, &json!({})).await.refuses(422, Some("all"));
+    world
+        .post(path, &json!({ "key": "a-1" }))
+        .await
+        .refuses(422, Some("group"));
+    world
+        .post(path, &json!({ "key": "a-1", "group": "receipts" }))
+        .await
+        .refuses(422, Some("topic"));
+    world
+        .post(
+            path,
+            &json!({ "key": "a-9", "group": "receipts", "topic": "accounts" }),
+        )
+        .await
+        .refuses(422, None);
+    world
+        .post(
+            path,
+            &json!({ "key": "a-1", "group": "nobody", "topic": "accounts" }),
+        )
+        .await
+        .refuses(422, Some("group"));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_stopped_goes_on_where_it_was() {
+    let world = World::start().await;
+    let stopped = world
+        .post(
+            "/admin/services/receipts/stop",
+            &json!({ "reason": "maintenance" }),
+        )
+        .await
+        .is(200);
+    assert_eq!(stopped["running"], false);
+    world.deposit("a-1", 5).await;
+    world
+        .until("/admin/topics/accounts/messages", |list| {
+            list["messages"].as_array().unwrap().len() == 1
+        })
+        .await;
+    assert_eq!(receipts(&world).await, [0_u64; 0]);
+    assert_eq!(world.get("/health").await.is(200)["status"], "stopped");
+    assert_eq!(
+        world
+            .send(world.request(Method::POST, "/admin/services/receipts/start"))
+            .await
+            .is(200)["running"],
+        true
+    );
+    world
+        .until("/admin/events?service=receipts", |list| {
+            list["events"].as_array().unwrap().len() == 1
+        })
+        .await;
+    let done = actions(&world).await;
+    assert_eq!(
+        (&*done[0].1, &*done[1].1, &*done[1].2),
+        ("start", "stop", "maintenance")
+    );
+    world
+        .post("/admin/services/nothing/stop", &json!({}))
+        .await
+        .refuses(404, None);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_projection_is_built_anew() {
+    let world = World::start().await;
+    world.deposit("a-1", 5).await;
+    let before = world
+        .until("/admin/projections", |list| {
+            list["projections"][0]["lag"] == 0
+        })
+        .await;
+    let generation = before["projections"][0]["generation"].as_u64().unwrap();
+    world
+        .post(
+            "/admin/projections/accounts/totals/rebuild",
+            &json!({ "reason": "new rows" }),
+        )
+        .await
+        .is(202);
+    world
+        .until("/admin/projections", |list| {
+            list["projections"][0]["generation"]
+                .as_u64()
+                .is_some_and(|now| now > generation)
+        })
+        .await;
+    world
+        .post("/admin/projections/accounts/nothing/rebuild", &json!({}))
+        .await
+        .refuses(404, None);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_foreign_producer_publishes_and_is_read() {
+    let world = World::start().await;
+    let path = "/admin/topics/accounts/messages";
+    let event = json!({
+        "event_type": "Deposited", "event_id": "py-1", "timestamp": "2026-03-02T10:00:00", "data": { "amount": 21 },
+    });
+    let body = json!({ "key": "user-1", "headers": { "x-from": "python" }, "value": event });
+    let published = world.post(path, &body).await.is(201);
+    assert_eq!(published["offset"], 0);
+    let list = world
+        .get(&format!("{path}?partition={}", published["partition"]))
+        .await
+        .is(200);
+    let message = &list["messages"][0];
+    assert_eq!(
+        (&message["key"], &message["value"]["json"]),
+        (&json!("user-1"), &event)
+    );
+    assert_eq!(
+        message["headers"],
+        json!([{ "name": "x-from", "text": "python" }])
+    );
+    world
+        .until("/admin/events?service=receipts", |list| {
+            list["events"].as_array().unwrap().len() == 1
+        })
+        .await;
+    assert_eq!(receipts(&world).await, [21]);
+
+    // What is no JSON comes back as it came.
+    let published = world
+        .post(path, &json!({ "value_base64": "/wA=" }))
+        .await
+        .is(201);
+    let list = world
+        .get(&format!(
+            "{path}?partition={}&offset={}",
+            published["partition"], published["offset"]
+        ))
+        .await
+        .is(200);
+    assert_eq!(list["messages"][0]["value"], json!({ "base64": "/wA=" }));
+
+    for (body, field) in [
+        (json!({}), "value"),
+        (json!({ "value": 1, "value_base64": "" }), "value_base64"),
+        (json!({ "value_base64": "*" }), "value_base64"),
+        (
+            json!({ "value": 1, "headers": { "factum-at": "1-1" } }),
+            "headers.factum-at",
+        ),
+        (json!({ "value": 1, "partition": 1 }), "partition"),
+    ] {
+        world.post(path, &body).await.refuses(422, Some(field));
+    }
+    let large = json!({ "value": "x".repeat(1_100_000) });
+    world.post(path, &large).await.refuses(413, None);
+    let larger = json!({ "value": "x".repeat(2_100_000) });
+    world.post(path, &larger).await.refuses(413, None);
+    world.stop().await;
+}

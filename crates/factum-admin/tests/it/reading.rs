@@ -1,0 +1,267 @@
+//! What an operator can see.
+
+use serde_json::json;
+
+use crate::world::World;
+
+#[tokio::test]
+async fn the_process_says_that_it_is_well_and_ready() {
+    let world = World::start().await;
+    let health = world.get("/health").await.is(200);
+    assert_eq!(health["status"], "ok");
+    assert!(
+        health["services"]["accounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|part| part["part"] == "accounts/relay")
+    );
+    assert_eq!(world.get("/ready").await.is(200), json!({ "ready": true }));
+    world.deposit("a-1", 3).await;
+    let metrics = world.get("/metrics").await;
+    assert!(
+        metrics
+            .content_type
+            .starts_with("application/openmetrics-text")
+    );
+    assert!(
+        metrics.text.contains("factum_commands_total"),
+        "{}",
+        metrics.text
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn streams_and_events_are_paged_to_the_last() {
+    let world = World::start().await;
+    for account in ["a-1", "a-2", "a/3 ?"] {
+        world.deposit(account, 1).await;
+    }
+    world.deposit("a-2", 2).await;
+
+    let mut path = "/admin/streams?service=accounts&limit=2".to_owned();
+    let mut seen = Vec::new();
+    loop {
+        let page = world.get(&path).await.is(200);
+        for stream in page["streams"].as_array().unwrap() {
+            seen.push((
+                stream["id"].as_str().unwrap().to_owned(),
+                stream["version"].as_u64().unwrap(),
+            ));
+        }
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        let next = next
+            .replace('%', "%25")
+            .replace(' ', "%20")
+            .replace('?', "%3F");
+        path = format!("/admin/streams?service=accounts&limit=2&after={next}");
+    }
+    assert_eq!(
+        seen,
+        [("a-1".into(), 1), ("a-2".into(), 2), ("a/3 ?".into(), 1)]
+    );
+
+    let page = world
+        .get("/admin/streams/accounts/account/a-2?limit=1")
+        .await
+        .is(200);
+    assert_eq!(
+        (&page["version"], &page["next"], &page["events"][0]["data"]),
+        (&json!(2), &json!(1), &json!({ "amount": 1 }))
+    );
+    let page = world
+        .get("/admin/streams/accounts/account/a-2?limit=1&after=1")
+        .await
+        .is(200);
+    assert_eq!(
+        (&page["events"][0]["version"], page.get("next")),
+        (&json!(2), None)
+    );
+    assert_eq!(
+        world
+            .get("/admin/streams/accounts/account/a%2F3%20%3F")
+            .await
+            .is(200)["version"],
+        1
+    );
+
+    let page = world
+        .get("/admin/events?service=accounts&limit=3")
+        .await
+        .is(200);
+    assert_eq!(
+        (page["events"].as_array().unwrap().len(), &page["end"]),
+        (3, &json!(false))
+    );
+    let page = world
+        .get(&format!(
+            "/admin/events?service=accounts&after={}",
+            page["next"].as_str().unwrap()
+        ))
+        .await
+        .is(200);
+    assert_eq!(
+        (page["events"].as_array().unwrap().len(), &page["end"]),
+        (1, &json!(true))
+    );
+    let none = world
+        .get("/admin/events?service=accounts&type=Withdrawn")
+        .await
+        .is(200);
+    assert_eq!(none["events"], json!([]));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_aggregate_is_shown_as_it_was_at_any_version() {
+    let world = World::start().await;
+    for amount in [1, 20, 300] {
+        world.deposit("a-1", amount).await;
+    }
+    for (query, version, balance) in [("", 3, 321), ("?version=2", 2, 21), ("?version=0", 0, 0)] {
+        let state = world
+            .get(&format!("/admin/streams/accounts/account/a-1/state{query}"))
+            .await
+            .is(200);
+        assert_eq!(
+            (&state["version"], &state["state"]["balance"]),
+            (&json!(version), &json!(balance)),
+            "{query}"
+        );
+    }
+    world
+        .get("/admin/streams/accounts/account/a-1/state?version=4")
+        .await
+        .refuses(404, None);
+    world
+        .get("/admin/streams/accounts/account/nobody/state")
+        .await
+        .refuses(404, None);
+    world
+        .get("/admin/streams/accounts/order/a-1/state")
+        .await
+        .refuses(404, None);
+    world
+        .get("/admin/streams/bank/account/a-1/state")
+        .await
+        .refuses(404, None);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_story_goes_through_all_services() {
+    let world = World::start().await;
+    world.deposit("a-1", 7).await;
+    let event = world
+        .get("/admin/streams/accounts/account/a-1")
+        .await
+        .is(200)["events"][0]
+        .clone();
+    let path = format!(
+        "/admin/stories/{}",
+        event["correlation_id"].as_str().unwrap()
+    );
+    let story = world
+        .until(&path, |story| {
+            story["events"]
+                .as_array()
+                .is_some_and(|events| events.len() == 2)
+        })
+        .await;
+    let told: Vec<_> = story["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| (&event["depth"], &event["service"], &event["type"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (&json!(0), &json!("accounts"), &json!("Deposited")),
+            (&json!(1), &json!("receipts"), &json!("ReceiptWritten"))
+        ]
+    );
+    world.get("/admin/stories/nothing").await.refuses(404, None);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn consumers_and_projections_show_how_far_they_have_come() {
+    let world = World::start().await;
+    world.deposit("a-1", 7).await;
+    let done = world
+        .until("/admin/consumers", |list| {
+            let group = &list["groups"][0];
+            let partitions = group["partitions"].as_array().unwrap();
+            partitions.len() == 2
+                && partitions.iter().any(|one| one["low"] == 1)
+                && group["lag"] == 0
+        })
+        .await;
+    let group = &done["groups"][0];
+    assert_eq!(
+        (&group["service"], &group["group"]),
+        (&json!("receipts"), &json!("receipts"))
+    );
+    assert!(
+        group["partitions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|one| one["owner"].is_string()),
+        "{group}"
+    );
+    assert_eq!(
+        group["parked"],
+        json!({ "retrying": 0, "dead": 0, "waiting": 0, "discarded": 0 })
+    );
+    let list = world
+        .until("/admin/projections", |list| {
+            list["projections"][0]["lag"] == 0
+        })
+        .await;
+    assert_eq!(list["projections"][0]["projection"], "totals");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_refused_by_name() {
+    let world = World::start().await;
+    for (path, status, field) in [
+        ("/admin/events", 422, Some("service")),
+        ("/admin/events?service=bank", 422, Some("service")),
+        (
+            "/admin/events?service=accounts&after=yesterday",
+            422,
+            Some("after"),
+        ),
+        ("/admin/streams?after=nowhere", 422, Some("after")),
+        ("/admin/streams?category=a%20b", 422, Some("category")),
+        ("/admin/streams?limit=0", 422, Some("limit")),
+        ("/admin/streams?limit=501", 422, Some("limit")),
+        ("/admin/streams?limit=many", 422, Some("limit")),
+        ("/admin/streams?page=2", 422, Some("page")),
+        ("/admin/parked?state=sad", 422, Some("state")),
+        ("/admin/parked?group=a%20b", 422, Some("group")),
+        (
+            "/admin/topics/accounts/messages?partition=2",
+            422,
+            Some("partition"),
+        ),
+        ("/admin/topics/nothing/messages", 404, None),
+        ("/admin/parked/receipts:accounts:0:0", 404, None),
+        ("/admin/parked/nonsense", 404, None),
+        ("/admin/nothing", 404, None),
+        ("/", 404, None),
+    ] {
+        let problem = world.get(path).await.refuses(status, field);
+        assert!(
+            !problem.to_string().contains("panicked"),
+            "{path}: {problem}"
+        );
+    }
+    world.stop().await;
+}
