@@ -1,0 +1,243 @@
+//! The command line: what can be asked of the program, with help that needs no other page.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Where `serve` keeps its data, unless told otherwise.
+pub(crate) const DATA_DEFAULT: &str = "factum-data";
+
+const LONG_ABOUT: &str = "\
+The order platform: five services (users, order, payment, stock, notification) in one process, with
+nothing to install. Each owns a store; they speak to each other through topics alone. Stores and
+topics are files in one data directory, and what was acknowledged survives a kill.
+
+Without a command it serves.";
+
+const EXAMPLES: &str = "\
+Examples (in a clone, `cargo run --` stands for `orders`):
+  orders                                  serve on 127.0.0.1:7400, data in ./factum-data
+  orders demo                             a tour of some seconds: success, failure, mending
+  orders load --rate 200 --for 30s        200 orders a second for half a minute, then the invariants
+  orders --data /srv/orders --listen 127.0.0.1:8080
+  FACTUM_TOKEN=ada=$(openssl rand -hex 20) orders --listen 0.0.0.0:7400 --host orders.example.org
+
+Speak to it (while it serves):
+  curl -s localhost:7400/                                   what is where
+  curl -s localhost:7400/users -H 'Content-Type: application/json' \\
+       -d '{\"name\":\"Kim\",\"email\":\"kim@example.org\"}'
+  curl -s localhost:7400/stock/tea/receive -H 'Content-Type: application/json' -d '{\"qty\":100}'
+  curl -s localhost:7400/orders -H 'Content-Type: application/json' -H 'Idempotency-Key: 1' \\
+       -d '{\"user_id\":\"<user_id>\",\"items\":[{\"sku\":\"tea\",\"qty\":2,\"price\":500}]}'
+  curl -s localhost:7400/orders/<order_id>
+  curl -s localhost:7400/orders/<order_id>/history
+  curl -s localhost:7400/admin/parked                       what is stuck, and why
+  curl -s localhost:7400/metrics
+
+Logs go to standard error; RUST_LOG chooses what is logged (RUST_LOG=info, RUST_LOG=factum=debug).
+
+Exit codes:
+  0  done; or stopped by SIGTERM or ctrl-c, in good order
+  1  failed, or an invariant is broken
+  2  the command line can't be understood";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "orders",
+    version,
+    about = "The order platform: the reference application of Factum",
+    long_about = LONG_ABOUT,
+    after_long_help = EXAMPLES,
+    after_help = "`--help` shows examples.",
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+impl Cli {
+    /// What is asked for; without a command, to serve.
+    pub(crate) fn asked(&self) -> Command {
+        self.command.clone().unwrap_or(Command::Serve)
+    }
+}
+
+/// What every command may be told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// The directory of stores, topics and ledgers, made if it is not there.
+    ///
+    /// `serve` keeps it in ./factum-data; `demo` and `load` use a temporary one that is
+    /// gone afterwards, unless one is named.
+    #[arg(long, global = true, value_name = "DIR", verbatim_doc_comment)]
+    pub(crate) data: Option<PathBuf>,
+
+    /// The address to listen on; port 0 is any free one.
+    ///
+    /// Other addresses than loopback need a token. `demo` and `load` take a free port of
+    /// their own.
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7400",
+        verbatim_doc_comment
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// A token that clients have to send: `Authorization: Bearer SECRET`.
+    ///
+    /// NAME is what the audit record calls who has it. May be given several times. With
+    /// `--target` it is the token to send.
+    #[arg(
+        long = "token",
+        global = true,
+        value_name = "[NAME=]SECRET",
+        env = "FACTUM_TOKEN",
+        hide_env_values = true,
+        value_delimiter = ',',
+        verbatim_doc_comment
+    )]
+    pub(crate) tokens: Vec<String>,
+
+    /// Another name that clients call this server by (behind a proxy, say).
+    ///
+    /// Requests for other names are refused, so that no web page can reach it by a name of
+    /// its own. May be given several times.
+    #[arg(
+        long = "host",
+        global = true,
+        value_name = "NAME",
+        verbatim_doc_comment
+    )]
+    pub(crate) hosts: Vec<String>,
+}
+
+/// What the program can do.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the platform until SIGTERM or ctrl-c (the default)
+    Serve,
+    /// Play a scripted tour through the HTTP API, and check the invariants
+    ///
+    /// A happy order; a declined card; out of stock; a flaky gateway; payment stopped for a
+    /// while; poison messages that are mended and given up. Ends with exit code 1 if an
+    /// invariant is broken.
+    #[command(verbatim_doc_comment)]
+    Demo(Demo),
+    /// Place many orders, and show how fast they are taken and that nothing breaks
+    Load(Load),
+}
+
+/// How to play the tour.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Demo {
+    /// Play it on the platform that serves there, instead of one that is started for it
+    #[arg(long, value_name = "URL")]
+    pub(crate) target: Option<String>,
+}
+
+/// How to load.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Load {
+    /// How many orders to place per second
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rate: u32,
+
+    /// For how long: 500ms, 30s, 5m
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) duration: Duration,
+
+    /// Load the platform that serves there, instead of one that is started for it
+    #[arg(long, value_name = "URL")]
+    pub(crate) target: Option<String>,
+
+    /// How to write the summary
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// How a summary is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The longest load: nobody means more.
+const LOAD_MAX: Duration = Duration::from_hours(24);
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time: write it as `500ms`, `30s` or `5m`");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let unit = match &text[digits..] {
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_mins(1),
+        "h" => Duration::from_hours(1),
+        _ => return Err(wrong()),
+    };
+    let number = u32::try_from(number).map_err(|_| wrong())?;
+    let duration = unit
+        .checked_mul(number)
+        .filter(|duration| *duration <= LOAD_MAX);
+    duration
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| format!("`{text}` is not between 1ms and 24h"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_whole() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_numbers_with_a_unit() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "",
+            "5",
+            "s",
+            "-5s",
+            "1.5s",
+            "5 s",
+            "0s",
+            "25h",
+            "99999999999999999999s",
+            "5d",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn options_may_stand_before_and_behind_the_command() {
+        let before = Cli::parse_from(["orders", "--listen", "127.0.0.1:1", "demo"]);
+        let behind = Cli::parse_from(["orders", "demo", "--listen", "127.0.0.1:1"]);
+        assert_eq!(before.options.listen, behind.options.listen);
+        assert!(matches!(
+            Cli::parse_from(["orders"]).asked(),
+            Command::Serve
+        ));
+    }
+}

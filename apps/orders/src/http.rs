@@ -1,0 +1,186 @@
+//! The HTTP API of the platform: commands and queries for users, and what shows and plays with its faults.
+//!
+//! It knows all services, as a client of each: it gives commands to their aggregates and reads their views, and
+//! decides nothing itself. What it takes and answers are types of its own. The admin API stands beside it, behind
+//! the same guard.
+
+mod command;
+mod faults;
+mod freshness;
+mod invariants;
+mod orders;
+mod stock;
+mod users;
+
+use std::sync::Arc;
+
+use axum::{Router, http::header, response::IntoResponse};
+use factum::Env;
+use factum_admin::{
+    Admin,
+    web::{Api, Route},
+};
+
+use crate::platform::Platform;
+
+pub use freshness::TOKEN_HEADER;
+pub use invariants::InvariantsView;
+
+const TOKEN: &str =
+    "What a command answered: the query waits until it shows what that command did.";
+const KEY: &str = "Makes the request safe to send again: the same key gets the same answer.";
+
+/// What the handlers stand on. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Shop {
+    platform: Arc<Platform>,
+    env: Env,
+}
+
+/// The whole HTTP interface of a platform: its own API, described at `/openapi.json`, and the admin API. Guard it.
+pub fn router(platform: Arc<Platform>, env: Env) -> Router {
+    let admin = Admin::new(platform.running().clone(), env.clone()).router();
+    api()
+        .router("/openapi.json")
+        .with_state(Shop { platform, env })
+        .merge(admin)
+}
+
+async fn index() -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+        include_str!("http/index.txt"),
+    )
+}
+
+/// All routes of the platform's own API.
+fn api() -> Api<Shop> {
+    let routes = vec![
+        Route::get("/", "index", "What is where", index).answers_text(
+            200,
+            "text/plain",
+            "A page to read.",
+        ),
+        Route::post(
+            "/users",
+            "register_user",
+            "Register a user",
+            users::register,
+        )
+        .header("Idempotency-Key", KEY)
+        .body::<users::RegisterBody>()
+        .answers::<users::RegisteredView>(201, "The user is registered."),
+        Route::get("/users/{id}", "user", "A user", users::one)
+            .path("id", "The user's id.")
+            .header(TOKEN_HEADER, TOKEN)
+            .answers::<users::UserView>(200, "The user."),
+        Route::get(
+            "/users/{id}/orders",
+            "orders_of_user",
+            "A user's orders, newest first, 20 a page",
+            orders::of_user,
+        )
+        .path("id", "The user's id.")
+        .query("page", "Which page, from 1.")
+        .query(
+            "status",
+            "Only those that are `created`, `paid`, `confirmed`, `shipped` or `cancelled`.",
+        )
+        .header(TOKEN_HEADER, TOKEN)
+        .answers::<orders::OrderPage>(200, "The page."),
+        Route::post("/orders", "place_order", "Place an order", orders::place)
+            .header("Idempotency-Key", KEY)
+            .body::<orders::PlaceBody>()
+            .answers::<orders::PlacedView>(
+                201,
+                "The order is taken. Payment and stock have their say after that.",
+            ),
+        Route::get("/orders/{id}", "order", "An order", orders::one)
+            .path("id", "The order's id.")
+            .header(TOKEN_HEADER, TOKEN)
+            .answers::<orders::OrderView>(200, "The order."),
+        Route::get(
+            "/orders/{id}/history",
+            "order_history",
+            "All that happened to an order, and its state at any version",
+            orders::history,
+        )
+        .path("id", "The order's id.")
+        .query("version", "As of this version; by default the last.")
+        .answers::<orders::HistoryView>(
+            200,
+            "The events up to that version, and the state that they lead to.",
+        ),
+        Route::post(
+            "/orders/{id}/pay",
+            "pay_order",
+            "Pay an order that was placed with `\"payment\": \"manual\"`",
+            orders::pay,
+        )
+        .path("id", "The order's id.")
+        .header("Idempotency-Key", KEY)
+        .body::<orders::PayBody>()
+        .answers::<orders::AcceptedView>(202, "The card will be charged."),
+        Route::post(
+            "/orders/{id}/ship",
+            "ship_order",
+            "Ship a confirmed order",
+            orders::ship,
+        )
+        .path("id", "The order's id.")
+        .header("Idempotency-Key", KEY)
+        .body::<orders::ShipBody>()
+        .answers::<orders::AcceptedView>(202, "It is shipped."),
+        Route::post(
+            "/orders/{id}/cancel",
+            "cancel_order",
+            "Cancel an order that is not shipped",
+            orders::cancel,
+        )
+        .path("id", "The order's id.")
+        .header("Idempotency-Key", KEY)
+        .body::<orders::CancelBody>()
+        .answers::<orders::AcceptedView>(202, "It is cancelled. What was paid is given back."),
+        Route::post(
+            "/stock/{sku}/receive",
+            "receive_stock",
+            "Put things that came in on their shelf",
+            stock::receive,
+        )
+        .path("sku", "The thing's stock-keeping unit.")
+        .header("Idempotency-Key", KEY)
+        .body::<stock::ReceiveBody>()
+        .answers::<stock::ReceivedView>(202, "They are there."),
+        Route::get("/stock/{sku}", "shelf", "What is on a shelf", stock::one)
+            .path("sku", "The thing's stock-keeping unit.")
+            .header(TOKEN_HEADER, TOKEN)
+            .answers::<stock::ShelfView>(200, "The shelf."),
+        Route::get(
+            "/faults",
+            "faults",
+            "What is out of order, on demand",
+            faults::show,
+        )
+        .answers::<faults::FaultsView>(200, "The switches."),
+        Route::post(
+            "/faults",
+            "set_faults",
+            "Put something out of order, or in order again",
+            faults::set,
+        )
+        .body::<faults::FaultsBody>()
+        .answers::<faults::FaultsView>(200, "The switches."),
+        Route::get(
+            "/invariants",
+            "invariants",
+            "Whether anything is broken that no run may break",
+            invariants::show,
+        )
+        .answers::<InvariantsView>(
+            200,
+            "What was found. Only what is found when all is quiet counts.",
+        ),
+    ];
+    let text = "Users, orders and stock. Commands answer a `Factum-Token`; queries that get it show what the command did.";
+    Api::new("Order platform", env!("CARGO_PKG_VERSION"), text, routes)
+}

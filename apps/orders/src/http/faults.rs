@@ -1,0 +1,71 @@
+//! Faults on demand over HTTP: what is out of order in the pretended world outside.
+
+use axum::{Json, extract::State};
+use factum_admin::web::{FromBody, Problem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Shop;
+
+/// The most tries that a flaky card may fail: beyond it, it is a declined one.
+const FLAKY_TRIES_MAX: u32 = 100;
+
+/// What is out of order.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct FaultsView {
+    /// The card gateway answers nothing.
+    gateway_down: bool,
+    /// The notifier answers nothing.
+    notifier_down: bool,
+    /// Missing stock is hidden from the advice given to new orders, so that the late rejection is seen.
+    advice_hidden: bool,
+    /// How often a flaky card fails before it works.
+    flaky_tries: u32,
+}
+
+/// What to change; the rest stays as it is.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FaultsBody {
+    gateway_down: Option<bool>,
+    notifier_down: Option<bool>,
+    advice_hidden: Option<bool>,
+    flaky_tries: Option<u32>,
+}
+
+pub(super) async fn show(State(shop): State<Shop>) -> Json<FaultsView> {
+    let faults = shop.platform.faults();
+    Json(FaultsView {
+        gateway_down: faults.gateway_is_down(),
+        notifier_down: faults.notifier_is_down(),
+        advice_hidden: faults.advice_is_hidden(),
+        flaky_tries: faults.flaky_tries(),
+    })
+}
+
+pub(super) async fn set(
+    State(shop): State<Shop>,
+    FromBody(body): FromBody<FaultsBody>,
+) -> Result<Json<FaultsView>, Problem> {
+    if body
+        .flaky_tries
+        .is_some_and(|tries| tries > FLAKY_TRIES_MAX)
+    {
+        return Err(Problem::invalid("a card can't be that flaky")
+            .field("flaky_tries", format!("must be at most {FLAKY_TRIES_MAX}")));
+    }
+    let faults = shop.platform.faults();
+    body.gateway_down
+        .into_iter()
+        .for_each(|down| faults.set_gateway_down(down));
+    body.notifier_down
+        .into_iter()
+        .for_each(|down| faults.set_notifier_down(down));
+    body.advice_hidden
+        .into_iter()
+        .for_each(|hidden| faults.set_advice_hidden(hidden));
+    body.flaky_tries
+        .into_iter()
+        .for_each(|tries| faults.set_flaky_tries(tries));
+    Ok(show(State(shop)).await)
+}

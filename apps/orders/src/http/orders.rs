@@ -1,0 +1,375 @@
+//! Orders over HTTP: placing, paying, shipping and cancelling them.
+
+mod show;
+pub(super) use show::{HistoryView, OrderPage, OrderView, history, of_user, one};
+
+use std::collections::BTreeMap;
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::Response,
+};
+use factum_admin::web::{FieldError, FromBody, FromBodyOrDefault, FromPath, Problem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Shop,
+    command::{Asked, Refusal},
+    freshness::unanswered,
+    users::must_be_registered,
+};
+use crate::{
+    contracts::{Currency, Item, OrderId, PaymentMode, Sku, UserId, quantities},
+    order::{LEVELS, Order, OrderCommand, OrderError, PlaceOrder, short},
+    platform::Role,
+};
+
+/// The longest name of a card, in characters.
+const CARD_CHARS_MAX: usize = 100;
+
+/// An order to place.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlaceBody {
+    /// Who orders.
+    user_id: String,
+    /// What is ordered: 1 to 100 lines.
+    items: Vec<ItemBody>,
+    /// The currency of the prices; by default `KRW`.
+    #[serde(default)]
+    currency: Option<String>,
+    /// When it is paid: `auto` (at once; the default) or `manual` (by `POST /orders/{id}/pay`).
+    #[serde(default)]
+    payment: PaymentBody,
+    /// The card to charge. `card:declined` and `card:flaky` do what they say.
+    #[serde(default)]
+    card: Option<String>,
+}
+
+/// A line of an order. It needs a `sku` or a `name`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ItemBody {
+    #[serde(default)]
+    sku: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    /// How many, at least 1.
+    qty: u32,
+    /// The price of one, in minor units.
+    price: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PaymentBody {
+    #[default]
+    Auto,
+    Manual,
+}
+
+/// A payment.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PayBody {
+    /// The card to charge, if not the one that the order names.
+    card: Option<String>,
+}
+
+/// A shipment.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShipBody {
+    /// The carrier's number.
+    tracking: String,
+}
+
+/// A cancellation.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CancelBody {
+    /// Why.
+    reason: Option<String>,
+}
+
+/// An order that was taken.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(super) struct PlacedView {
+    order_id: String,
+    status: String,
+    /// What it costs, in minor units.
+    total_amount: u64,
+    currency: String,
+    /// What all that follows from it shares: see `/admin/stories/{correlation_id}`.
+    correlation_id: String,
+}
+
+/// A command that was carried out; what follows from it happens in its own time.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(super) struct AcceptedView {
+    order_id: String,
+    /// What was done.
+    done: String,
+    /// What all that follows from it shares: see `/admin/stories/{correlation_id}`.
+    correlation_id: String,
+}
+
+impl Refusal for OrderError {
+    fn problem(&self) -> Problem {
+        let wrong = |code, title| Problem::new(StatusCode::CONFLICT, code, title, self.to_string());
+        match self {
+            Self::Unknown => Problem::not_found(self.to_string()),
+            Self::Invalid { field, problem } => {
+                Problem::invalid("the order can't be like that").field(field, problem)
+            }
+            Self::Exists(_) => Problem::conflict(self.to_string()),
+            Self::WrongStatus { .. } => {
+                wrong("wrong-status", "Where the order stands, this can't be done")
+            }
+            Self::PaymentRequested => {
+                wrong("payment-requested", "The payment was requested already")
+            }
+        }
+    }
+}
+
+impl PlaceBody {
+    /// The body as what the order service understands. All that is wrong is named at once.
+    fn read(&self) -> Result<(UserId, Vec<Item>, Currency), Problem> {
+        let mut errors = Vec::new();
+        let mut wrong = |field: String, message: String| errors.push(FieldError { field, message });
+        let mut items = Vec::new();
+        for (
+            index,
+            ItemBody {
+                sku,
+                name,
+                qty,
+                price,
+            },
+        ) in self.items.iter().enumerate()
+        {
+            match sku.as_ref().or(name.as_ref()) {
+                None => wrong(
+                    format!("items[{index}].sku"),
+                    "is missing: a line needs a `sku` or a `name`".into(),
+                ),
+                Some(known) => items.push(Item {
+                    sku: Sku::from(known.as_str()),
+                    name: name.clone().unwrap_or_else(|| known.clone()),
+                    qty: *qty,
+                    price: *price,
+                }),
+            }
+        }
+        let currency = match self.currency.clone().map(Currency::try_from) {
+            None => Currency::default(),
+            Some(Ok(currency)) => currency,
+            Some(Err(error)) => {
+                wrong("currency".into(), error.to_string());
+                Currency::default()
+            }
+        };
+        if let Some(problem) = self.card.as_deref().and_then(card_problem) {
+            wrong("card".into(), problem);
+        }
+        if errors.is_empty() {
+            return Ok((UserId::from(self.user_id.as_str()), items, currency));
+        }
+        Err(Problem::invalid("the order can't be taken").fields(errors))
+    }
+}
+
+/// What is wrong with a card's name, which comes back on many events.
+fn card_problem(card: &str) -> Option<String> {
+    let right =
+        (1..=CARD_CHARS_MAX).contains(&card.chars().count()) && !card.chars().any(char::is_control);
+    (!right).then(|| format!("must have 1 to {CARD_CHARS_MAX} printable characters"))
+}
+
+pub(super) async fn place(
+    State(shop): State<Shop>,
+    asked: Asked,
+    FromBody(body): FromBody<PlaceBody>,
+) -> Result<Response, Problem> {
+    let (user_id, items, currency) = body.read()?;
+    if !shop.was_answered(Role::Order, &asked).await? {
+        must_be_registered(&shop, &user_id).await?;
+        advise(&shop, &items).await?;
+    }
+    let order_id = OrderId::from(shop.env.uuid().to_string());
+    let correlation_id = shop.env.message_id();
+    let cost =
+        |sum: u64, item: &Item| sum.saturating_add(item.price.saturating_mul(item.qty.into()));
+    let answer = PlacedView {
+        order_id: order_id.to_string(),
+        status: "created".into(),
+        total_amount: items.iter().fold(0, cost),
+        currency: currency.to_string(),
+        correlation_id: correlation_id.to_string(),
+    };
+    let payment = match body.payment {
+        PaymentBody::Auto => PaymentMode::Auto,
+        PaymentBody::Manual => PaymentMode::Manual,
+    };
+    let order = PlaceOrder {
+        order_id: order_id.clone(),
+        user_id,
+        items,
+        currency,
+        payment,
+        card: body.card.clone(),
+    };
+    let command = OrderCommand::Place(order);
+    let done = shop
+        .execute::<Order, _>(
+            Role::Order,
+            &order_id,
+            command,
+            asked.with(&body, correlation_id),
+            answer,
+        )
+        .await?;
+    let location = format!("/orders/{}", done.answer.order_id);
+    let mut response = done.answered(StatusCode::CREATED);
+    if let Ok(location) = location.parse() {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Refuses an order that is plainly short, from what this service knows of the shelves. It is advice: what it doesn't
+/// know, or knows too late, the stock service decides.
+async fn advise(shop: &Shop, items: &[Item]) -> Result<(), Problem> {
+    if shop.platform.faults().advice_is_hidden() {
+        return Ok(());
+    }
+    let queries = shop.platform.queries(Role::Order);
+    let mut available = BTreeMap::new();
+    for sku in quantities(items).into_keys() {
+        let level = queries
+            .get(LEVELS, sku.as_str(), None)
+            .await
+            .map_err(unanswered)?;
+        if let Some(level) = level.value {
+            available.insert(sku, level.available);
+        }
+    }
+    let short = short(items, &available);
+    if short.is_empty() {
+        return Ok(());
+    }
+    let problem = Problem::new(
+        StatusCode::CONFLICT,
+        "short-stock",
+        "There is not enough in stock",
+        "the order was not taken",
+    );
+    let line = |sku: &Sku| {
+        items
+            .iter()
+            .position(|item| item.sku == *sku)
+            .unwrap_or_default()
+    };
+    Err(short.iter().fold(problem, |problem, short| {
+        problem.field(
+            format!("items[{}].qty", line(&short.sku)),
+            short.to_string(),
+        )
+    }))
+}
+
+/// Gives an order a command that a user gave over HTTP.
+async fn act(
+    shop: &Shop,
+    id: String,
+    command: OrderCommand,
+    done: &str,
+    asked: Asked,
+    body: &impl Serialize,
+) -> Result<Response, Problem> {
+    let order_id = OrderId::from(id);
+    let correlation_id = story_of(shop, &order_id)
+        .await?
+        .unwrap_or_else(|| shop.env.message_id());
+    let answer = AcceptedView {
+        order_id: order_id.to_string(),
+        done: done.into(),
+        correlation_id: correlation_id.to_string(),
+    };
+    let done = shop
+        .execute::<Order, _>(
+            Role::Order,
+            &order_id,
+            command,
+            asked.with(body, correlation_id),
+            answer,
+        )
+        .await?;
+    Ok(done.answered(StatusCode::ACCEPTED))
+}
+
+/// The story that an order began: what happens to it later belongs to it.
+async fn story_of(shop: &Shop, order: &OrderId) -> Result<Option<factum::MessageId>, Problem> {
+    let stream = show::stream_of(order.as_str())?;
+    let page = shop
+        .platform
+        .service(Role::Order)
+        .store()
+        .read_stream(&stream, factum::Version(1), 1)
+        .await?;
+    Ok(page
+        .records
+        .first()
+        .map(|record| record.draft.correlation_id.clone()))
+}
+
+pub(super) async fn pay(
+    State(shop): State<Shop>,
+    FromPath(id): FromPath<String>,
+    asked: Asked,
+    FromBodyOrDefault(body): FromBodyOrDefault<PayBody>,
+) -> Result<Response, Problem> {
+    if let Some(problem) = body.card.as_deref().and_then(card_problem) {
+        return Err(Problem::invalid("the order can't be paid like that").field("card", problem));
+    }
+    let command = OrderCommand::Pay {
+        card: body.card.clone(),
+    };
+    act(&shop, id, command, "payment-requested", asked, &body).await
+}
+
+pub(super) async fn ship(
+    State(shop): State<Shop>,
+    FromPath(id): FromPath<String>,
+    asked: Asked,
+    FromBody(body): FromBody<ShipBody>,
+) -> Result<Response, Problem> {
+    let command = OrderCommand::Ship {
+        tracking: body.tracking.clone(),
+    };
+    act(&shop, id, command, "shipped", asked, &body).await
+}
+
+pub(super) async fn cancel(
+    State(shop): State<Shop>,
+    FromPath(id): FromPath<String>,
+    asked: Asked,
+    FromBodyOrDefault(body): FromBodyOrDefault<CancelBody>,
+) -> Result<Response, Problem> {
+    let reason = body
+        .reason
+        .clone()
+        .unwrap_or_else(|| "cancelled by the user".into());
+    act(
+        &shop,
+        id,
+        OrderCommand::Cancel { reason },
+        "cancelled",
+        asked,
+        &body,
+    )
+    .await
+}

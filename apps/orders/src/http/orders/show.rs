@@ -1,0 +1,287 @@
+//! Orders as they are shown.
+
+use axum::{Json, extract::State};
+use factum::{Category, PAGE_NUMBER_MAX, Record, StreamId, Version};
+use factum_admin::web::{FromPath, FromQuery, Problem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    contracts::{Item, PaymentMode, UserId},
+    http::{
+        Shop,
+        freshness::{Carried, unanswered},
+    },
+    order::{ORDERS, Order, OrderRow, Status, by_user},
+    platform::Role,
+};
+
+/// How many events of an order are shown: far more than any order has.
+const HISTORY_EVENTS_MAX: usize = 1_000;
+
+/// How many orders a page has.
+const PAGE_ORDERS: u32 = 20;
+
+/// An order.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::http) struct OrderView {
+    order_id: String,
+    /// `created`, `paid`, `confirmed`, `shipped` or `cancelled`.
+    status: String,
+    user: UserView,
+    items: Vec<ItemView>,
+    /// What it costs, in minor units.
+    total_amount: u64,
+    currency: String,
+    /// `auto` or `manual`.
+    payment: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_method: Option<String>,
+    /// The carrier's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracking: Option<String>,
+    /// Why it was cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancel_reason: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+/// The user of an order. Name and address are absent until the order service knows them.
+#[derive(Debug, Serialize, JsonSchema)]
+struct UserView {
+    user_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+}
+
+/// A line of an order.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ItemView {
+    sku: String,
+    name: String,
+    qty: u32,
+    /// The price of one, in minor units.
+    price: u64,
+}
+
+impl From<Item> for ItemView {
+    fn from(item: Item) -> Self {
+        Self {
+            sku: item.sku.to_string(),
+            name: item.name,
+            qty: item.qty,
+            price: item.price,
+        }
+    }
+}
+
+impl From<OrderRow> for OrderView {
+    fn from(row: OrderRow) -> Self {
+        let known = |text: String| Some(text).filter(|text| !text.is_empty());
+        Self {
+            order_id: row.order_id.to_string(),
+            status: row.status.to_string(),
+            user: UserView {
+                user_id: row.user_id.to_string(),
+                name: known(row.user_name),
+                email: known(row.user_email),
+            },
+            items: row.items.into_iter().map(ItemView::from).collect(),
+            total_amount: row.total_amount,
+            currency: row.currency.to_string(),
+            payment: match row.payment {
+                PaymentMode::Auto => "auto",
+                PaymentMode::Manual => "manual",
+            },
+            payment_method: row.payment_method,
+            tracking: row.tracking,
+            cancel_reason: row.cancel_reason,
+            created_at: row.created_at.to_string(),
+            updated_at: row.updated_at.to_string(),
+        }
+    }
+}
+
+fn no_order(id: &str) -> Problem {
+    Problem::not_found(format!(
+        "there is no order `{}`",
+        id.chars().take(100).collect::<String>()
+    ))
+}
+
+/// The stream of the order that a path names.
+pub(super) fn stream_of(id: &str) -> Result<StreamId, Problem> {
+    use factum::Aggregate as _;
+    StreamId::new(Category::of(Order::CATEGORY), id).map_err(|_| no_order(id))
+}
+
+pub(in crate::http) async fn one(
+    State(shop): State<Shop>,
+    FromPath(id): FromPath<String>,
+    Carried(token): Carried,
+) -> Result<Json<OrderView>, Problem> {
+    let found = shop
+        .platform
+        .queries(Role::Order)
+        .get(ORDERS, &id, token.as_ref())
+        .await
+        .map_err(unanswered)?;
+    found
+        .value
+        .map(|row| Json(row.into()))
+        .ok_or_else(|| no_order(&id))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct PageAsked {
+    page: Option<u32>,
+    status: Option<String>,
+}
+
+/// A page of a user's orders.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::http) struct OrderPage {
+    user_id: String,
+    page: u32,
+    /// How many orders a page has.
+    per_page: u32,
+    /// Newest first.
+    orders: Vec<OrderView>,
+    /// The next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page: Option<u32>,
+}
+
+pub(in crate::http) async fn of_user(
+    State(shop): State<Shop>,
+    FromPath(id): FromPath<String>,
+    FromQuery(asked): FromQuery<PageAsked>,
+    Carried(token): Carried,
+) -> Result<Json<OrderPage>, Problem> {
+    let page = asked.page.unwrap_or(1);
+    if !(1..=PAGE_NUMBER_MAX).contains(&page) {
+        return Err(Problem::invalid("there is no such page")
+            .field("page", format!("must be from 1 to {PAGE_NUMBER_MAX}")));
+    }
+    let status = match asked.status.as_deref() {
+        None => None,
+        Some(text) => Some(Status::parse(text).ok_or_else(|| {
+            Problem::invalid("there is no such status").field(
+                "status",
+                "must be `created`, `paid`, `confirmed`, `shipped` or `cancelled`",
+            )
+        })?),
+    };
+    let query = by_user(&UserId::from(id.as_str()), status, page);
+    let found = shop
+        .platform
+        .queries(Role::Order)
+        .query(ORDERS, &query, token.as_ref())
+        .await
+        .map_err(unanswered)?;
+    let more = found.value.next.is_some() && page < PAGE_NUMBER_MAX;
+    Ok(Json(OrderPage {
+        user_id: id,
+        page,
+        per_page: PAGE_ORDERS,
+        orders: found
+            .value
+            .rows
+            .into_iter()
+            .map(|(_, row)| row.into())
+            .collect(),
+        next_page: more.then_some(page + 1),
+    }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct HistoryAsked {
+    version: Option<u64>,
+}
+
+/// What happened to an order, up to a version.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::http) struct HistoryView {
+    order_id: String,
+    /// The version that events and state are shown up to.
+    version: u64,
+    /// The version of the last event of all.
+    last_version: u64,
+    events: Vec<EventView>,
+    /// The order as it was at that version.
+    #[schemars(with = "serde_json::Value")]
+    state: factum::Json,
+}
+
+/// Something that happened to an order.
+#[derive(Debug, Serialize, JsonSchema)]
+struct EventView {
+    version: u64,
+    #[serde(rename = "type")]
+    event_type: String,
+    event_id: String,
+    at: String,
+    correlation_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    causation_id: Option<String>,
+    /// The data, as it was stored.
+    #[schemars(with = "serde_json::Value")]
+    data: factum::Json,
+}
+
+impl EventView {
+    fn of(record: &Record) -> Self {
+        let draft = &*record.draft;
+        let data = str::from_utf8(&draft.data)
+            .ok()
+            .and_then(|text| factum::Json::parse(text).ok());
+        Self {
+            version: record.version.0,
+            event_type: draft.event_type.name.to_string(),
+            event_id: draft.event_id.to_string(),
+            at: draft.timestamp.to_string(),
+            correlation_id: draft.correlation_id.to_string(),
+            causation_id: draft.causation_id.as_ref().map(ToString::to_string),
+            data: data.unwrap_or_default(),
+        }
+    }
+}
+
+pub(in crate::http) async fn history(
+    State(shop): State<Shop>,
+    FromPath(id): FromPath<String>,
+    FromQuery(asked): FromQuery<HistoryAsked>,
+) -> Result<Json<HistoryView>, Problem> {
+    let service = shop.platform.service(Role::Order);
+    let stream = stream_of(&id)?;
+    let page = service
+        .store()
+        .read_stream(&stream, Version(1), HISTORY_EVENTS_MAX)
+        .await?;
+    let last = page.version;
+    if last == Version::ZERO {
+        return Err(no_order(&id));
+    }
+    let version = asked.version.map_or(last, Version);
+    if version == Version::ZERO || version > last {
+        return Err(Problem::invalid("the order never had that version")
+            .field("version", format!("must be from 1 to {last}")));
+    }
+    let (state, version) = service.state_at(&stream, Some(version)).await?;
+    let events = page
+        .records
+        .iter()
+        .filter(|record| record.version <= version);
+    Ok(Json(HistoryView {
+        order_id: id,
+        version: version.0,
+        last_version: last.0,
+        events: events.map(EventView::of).collect(),
+        state,
+    }))
+}

@@ -1,0 +1,132 @@
+//! Users over HTTP.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::Response,
+};
+use factum_admin::web::{FromBody, FromPath, Problem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Shop,
+    command::{Asked, Refusal},
+    freshness::{Carried, unanswered},
+};
+use crate::{
+    contracts::UserId,
+    platform::Role,
+    users::{RegisterUser, USERS, User, UserError},
+};
+
+/// A user to register.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RegisterBody {
+    /// Their name.
+    name: String,
+    /// Their e-mail address.
+    email: String,
+}
+
+/// A user that was registered.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(super) struct RegisteredView {
+    user_id: String,
+    /// What all that follows from it shares: see `/admin/stories/{correlation_id}`.
+    correlation_id: String,
+}
+
+/// A user.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct UserView {
+    user_id: String,
+    name: String,
+    email: String,
+}
+
+impl Refusal for UserError {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Registered(_) => Problem::conflict(self.to_string()),
+            Self::Invalid { field, problem } => {
+                Problem::invalid("the user can't be registered").field(*field, problem)
+            }
+        }
+    }
+}
+
+pub(super) async fn register(
+    State(shop): State<Shop>,
+    asked: Asked,
+    FromBody(body): FromBody<RegisterBody>,
+) -> Result<Response, Problem> {
+    let user_id = UserId::from(shop.env.uuid().to_string());
+    let correlation_id = shop.env.message_id();
+    let answer = RegisteredView {
+        user_id: user_id.to_string(),
+        correlation_id: correlation_id.to_string(),
+    };
+    let command = RegisterUser {
+        user_id: user_id.clone(),
+        name: body.name.clone(),
+        email: body.email.clone(),
+    };
+    let done = shop
+        .execute::<User, _>(
+            Role::Users,
+            &user_id,
+            command,
+            asked.with(&body, correlation_id),
+            answer,
+        )
+        .await?;
+    let location = format!("/users/{}", done.answer.user_id);
+    let mut response = done.answered(StatusCode::CREATED);
+    if let Ok(location) = location.parse() {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+pub(super) async fn one(
+    State(shop): State<Shop>,
+    FromPath(id): FromPath<String>,
+    Carried(token): Carried,
+) -> Result<Json<UserView>, Problem> {
+    let found = shop
+        .platform
+        .queries(Role::Users)
+        .get(USERS, &id, token.as_ref())
+        .await
+        .map_err(unanswered)?;
+    let row = found.value.ok_or_else(|| no_user(&id))?;
+    Ok(Json(UserView {
+        user_id: row.user_id.to_string(),
+        name: row.name,
+        email: row.email,
+    }))
+}
+
+fn no_user(id: &str) -> Problem {
+    Problem::not_found(format!(
+        "there is no user `{}`",
+        id.chars().take(100).collect::<String>()
+    ))
+}
+
+/// Refuses an order of somebody who is not registered. It asks the registry itself and no view: who was registered a
+/// moment ago may order.
+pub(super) async fn must_be_registered(shop: &Shop, user: &UserId) -> Result<(), Problem> {
+    let known = shop.platform.commands(Role::Users).load::<User>(user).await;
+    if matches!(&known, Ok((user, _)) if user.registered.is_some()) {
+        return Ok(());
+    }
+    match known {
+        Err(error) if !error.is_poison() => Err(error.into()),
+        _ => Err(Problem::invalid("the order can't be taken")
+            .field("user_id", "is not registered: `POST /users` gives an id")),
+    }
+}

@@ -1,0 +1,64 @@
+//! `orders`: the order platform as a program. See [`cli`] for what it can do.
+
+mod cli;
+mod client;
+mod demo;
+mod failure;
+mod load;
+mod screen;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{Cli, Command},
+    failure::Failure,
+    screen::Screen,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // What the demo and the load break on purpose (a gateway, a message) they show themselves.
+    let default = match cli.asked() {
+        Command::Serve => "warn",
+        Command::Demo(_) | Command::Load(_) => "off",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            Screen::error(&format!("can't start the runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match cli.asked() {
+            Command::Serve => server::serve(&cli.options).await,
+            Command::Demo(demo) => or_interrupted(demo::run(&cli.options, &demo)).await,
+            Command::Load(load) => or_interrupted(load::run(&cli.options, &load)).await,
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            Screen::error(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What `run` ends with, unless it is interrupted: then what it has begun is dropped, temporary data included.
+async fn or_interrupted(run: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let interrupted = server::stop_signal()?;
+    tokio::select! {
+        ended = run => ended,
+        () = interrupted => Err(Failure::new("interrupted")),
+    }
+}

@@ -1,0 +1,373 @@
+//! The views that the order service answers from: orders with their users, and what is left of each thing.
+
+use factum::{
+    Event, Failure, Projection, Query, Recorded, RowSet, Timestamp, View, ViewDefinition,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Status, imports::level};
+use crate::contracts::{
+    Currency, Item, OrderCreated, OrderEvent, OrderId, PaymentMode, ShelfEvent, Sku, UserId,
+    UserRegistered, order_of,
+};
+
+/// Orders by id, each with its user's name and e-mail address.
+pub const ORDERS: View<OrderRow> = View::new("orders");
+
+/// Users as far as orders show them. It serves the projection of orders alone.
+const USERS: View<Known> = View::new("order-users");
+
+/// What is left of each thing, by SKU, as far as is known here.
+pub const LEVELS: View<LevelRow> = View::new("levels");
+
+/// How many orders are on a page.
+pub const PAGE_ORDERS: u32 = 20;
+
+/// An order as queries show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRow {
+    /// The order.
+    pub order_id: OrderId,
+    /// Who placed it.
+    pub user_id: UserId,
+    /// Their name; empty while they are not known.
+    pub user_name: String,
+    /// Their e-mail address; empty while they are not known.
+    pub user_email: String,
+    /// Where it stands.
+    pub status: Status,
+    /// What was ordered.
+    pub items: Vec<Item>,
+    /// What it costs, in minor units.
+    pub total_amount: u64,
+    /// In which currency.
+    pub currency: Currency,
+    /// When it is paid.
+    pub payment: PaymentMode,
+    /// How it was paid.
+    pub payment_method: Option<String>,
+    /// The carrier's number.
+    pub tracking: Option<String>,
+    /// Why it was cancelled.
+    pub cancel_reason: Option<String>,
+    /// When it was placed.
+    pub created_at: Timestamp,
+    /// When anything last happened to it.
+    pub updated_at: Timestamp,
+    /// When it was placed, in microseconds: texts of times don't sort as times do.
+    pub created_at_micros: i64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Known {
+    name: String,
+    email: String,
+}
+
+/// What is left of a thing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LevelRow {
+    /// The thing.
+    pub sku: Sku,
+    /// How many can be reserved.
+    pub available: u64,
+}
+
+/// A user's orders, newest first: one page of them, perhaps only those that stand somewhere.
+pub fn by_user(user: &UserId, status: Option<Status>, page: u32) -> Query {
+    let query = Query::all()
+        .equal("user_id", user.as_str())
+        .sort_descending("created_at_micros");
+    let query = query.limit(PAGE_ORDERS).page(page);
+    match status {
+        Some(status) => query.equal("status", status.as_str()),
+        None => query,
+    }
+}
+
+/// What the rows of orders are made of.
+#[derive(Event, Clone, Debug)]
+pub(super) enum OrderFacts {
+    #[event(family)]
+    Order(OrderEvent),
+    #[event(family)]
+    User(UserRegistered),
+}
+
+pub(super) struct KeepOrders;
+
+impl Projection for KeepOrders {
+    const NAME: &'static str = "orders";
+    type Event = OrderFacts;
+
+    fn views(&self) -> Vec<ViewDefinition> {
+        let orders = ORDERS
+            .kept_by::<Self>()
+            .text("user_id")
+            .text("status")
+            .integer("created_at_micros");
+        vec![
+            // A user's page; a user's page of one status.
+            orders.index(["user_id", "created_at_micros"]).index([
+                "user_id",
+                "status",
+                "created_at_micros",
+            ]),
+            USERS.kept_by::<Self>(),
+        ]
+    }
+
+    async fn project(
+        &self,
+        event: &Recorded<OrderFacts>,
+        rows: &mut RowSet<'_>,
+    ) -> Result<(), Failure> {
+        let fact = match &event.data {
+            OrderFacts::User(user) => return take_user(user, rows).await,
+            OrderFacts::Order(fact) => fact,
+        };
+        let (order, status) = match fact {
+            OrderEvent::Created(created) => return take_order(event, created, rows).await,
+            OrderEvent::PaymentRequested(event) => (&event.order_id, None),
+            OrderEvent::Paid(event) => (&event.order_id, Some(Status::Paid)),
+            OrderEvent::Confirmed(event) => (&event.order_id, Some(Status::Confirmed)),
+            OrderEvent::Shipped(event) => (&event.order_id, Some(Status::Shipped)),
+            OrderEvent::Cancelled(event) => (&event.order_id, Some(Status::Cancelled)),
+        };
+        let order = order_of(event, order.as_ref())?;
+        let change = |row: &mut OrderRow| {
+            row.updated_at = event.timestamp;
+            row.status = status.unwrap_or(row.status);
+            match fact {
+                OrderEvent::Paid(paid) => row.payment_method = Some(paid.payment_method.clone()),
+                OrderEvent::Shipped(shipped) => row.tracking = Some(shipped.tracking.clone()),
+                OrderEvent::Cancelled(cancelled) => {
+                    row.cancel_reason = Some(cancelled.reason.clone());
+                }
+                OrderEvent::Created(_)
+                | OrderEvent::PaymentRequested(_)
+                | OrderEvent::Confirmed(_) => {}
+            }
+        };
+        rows.update(ORDERS, order.as_str(), change).await
+    }
+}
+
+async fn take_order(
+    event: &Recorded<OrderFacts>,
+    created: &OrderCreated,
+    rows: &mut RowSet<'_>,
+) -> Result<(), Failure> {
+    let order_id = order_of(event, created.order_id.as_ref())?;
+    let OrderCreated {
+        user_id,
+        items,
+        total_amount,
+        currency,
+        payment,
+        ..
+    } = created.clone();
+    let user = rows.get(USERS, user_id.as_str()).await?;
+    let Known {
+        name: user_name,
+        email: user_email,
+    } = user.unwrap_or(Known {
+        name: String::new(),
+        email: String::new(),
+    });
+    let row = OrderRow {
+        order_id: order_id.clone(),
+        user_id,
+        user_name,
+        user_email,
+        status: Status::Created,
+        items,
+        total_amount,
+        currency,
+        payment,
+        payment_method: None,
+        tracking: None,
+        cancel_reason: None,
+        created_at: event.timestamp,
+        updated_at: event.timestamp,
+        created_at_micros: event.timestamp.as_micros(),
+    };
+    rows.put(ORDERS, order_id.as_str(), &row)
+}
+
+/// Users may become known after their orders: what is there already is filled in.
+async fn take_user(user: &UserRegistered, rows: &mut RowSet<'_>) -> Result<(), Failure> {
+    let id = user.user_id.as_str();
+    rows.put(
+        USERS,
+        id,
+        &Known {
+            name: user.name.clone(),
+            email: user.email.clone(),
+        },
+    )?;
+    for (order, mut row) in rows.find(ORDERS, Query::all().equal("user_id", id)).await? {
+        row.user_name.clone_from(&user.name);
+        row.user_email.clone_from(&user.email);
+        rows.put(ORDERS, &order, &row)?;
+    }
+    Ok(())
+}
+
+pub(super) struct KeepLevels;
+
+impl Projection for KeepLevels {
+    const NAME: &'static str = "levels";
+    type Event = ShelfEvent;
+
+    fn views(&self) -> Vec<ViewDefinition> {
+        vec![LEVELS.kept_by::<Self>()]
+    }
+
+    async fn project(
+        &self,
+        event: &Recorded<ShelfEvent>,
+        rows: &mut RowSet<'_>,
+    ) -> Result<(), Failure> {
+        let (sku, available) = level(&event.data);
+        rows.put(
+            LEVELS,
+            sku.as_str(),
+            &LevelRow {
+                sku: sku.clone(),
+                available,
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use factum_testkit::project;
+
+    use super::*;
+    use crate::contracts::{ItemReceived, ItemReserved, OrderCancelled, OrderPaid};
+
+    fn at() -> Timestamp {
+        Timestamp::from_millis(1_000)
+    }
+
+    fn placed() -> OrderEvent {
+        OrderEvent::Created(OrderCreated {
+            order_id: Some("o-1".into()),
+            user_id: "u-1".into(),
+            items: Vec::new(),
+            total_amount: 500,
+            currency: Currency::won(),
+            payment: PaymentMode::Auto,
+            card: None,
+        })
+    }
+
+    fn kim() -> UserRegistered {
+        UserRegistered {
+            user_id: "u-1".into(),
+            name: "Kim".into(),
+            email: "kim@example.org".into(),
+        }
+    }
+
+    fn row(status: Status) -> OrderRow {
+        OrderRow {
+            order_id: "o-1".into(),
+            user_id: "u-1".into(),
+            user_name: "Kim".into(),
+            user_email: "kim@example.org".into(),
+            status,
+            items: Vec::new(),
+            total_amount: 500,
+            currency: Currency::won(),
+            payment: PaymentMode::Auto,
+            payment_method: None,
+            tracking: None,
+            cancel_reason: None,
+            created_at: at(),
+            updated_at: at(),
+            created_at_micros: at().as_micros(),
+        }
+    }
+
+    #[test]
+    fn an_order_shows_its_user_whichever_is_known_first() {
+        project(KeepOrders)
+            .at(at())
+            .events("user/u-1", [kim()])
+            .events("order/o-1", [placed()])
+            .then_row(ORDERS, "o-1", &row(Status::Created))
+            .rebuilt_is_the_same();
+        project(KeepOrders)
+            .at(at())
+            .events("order/o-1", [placed()])
+            .events("user/u-1", [kim()])
+            .then_row(ORDERS, "o-1", &row(Status::Created))
+            .rebuilt_is_the_same();
+    }
+
+    #[test]
+    fn an_order_shows_where_it_stands_and_why() {
+        let paid = OrderPaid {
+            order_id: Some("o-1".into()),
+            payment_method: "card:ok".into(),
+        };
+        let cancelled = OrderCancelled {
+            order_id: Some("o-1".into()),
+            reason: "no tea".into(),
+        };
+        let expected = OrderRow {
+            payment_method: Some("card:ok".into()),
+            cancel_reason: Some("no tea".into()),
+            ..row(Status::Cancelled)
+        };
+        project(KeepOrders)
+            .at(at())
+            .events("user/u-1", [kim()])
+            .events(
+                "order/o-1",
+                [
+                    placed(),
+                    OrderEvent::Paid(paid),
+                    OrderEvent::Cancelled(cancelled),
+                ],
+            )
+            .then_row(ORDERS, "o-1", &expected)
+            .rebuilt_is_the_same();
+    }
+
+    #[test]
+    fn a_level_is_what_the_shelf_said_last() {
+        let received = ItemReceived {
+            sku: "tea".into(),
+            qty: 5,
+            available: 5,
+        };
+        let (sku, order_id) = ("tea".into(), "o-1".into());
+        let reserved = ItemReserved {
+            sku,
+            order_id,
+            qty: 2,
+            available: 3,
+        };
+        project(KeepLevels)
+            .events(
+                "shelf/tea",
+                [
+                    ShelfEvent::Received(received),
+                    ShelfEvent::Reserved(reserved),
+                ],
+            )
+            .then_row(
+                LEVELS,
+                "tea",
+                &LevelRow {
+                    sku: "tea".into(),
+                    available: 3,
+                },
+            )
+            .rebuilt_is_the_same();
+    }
+}

@@ -1,0 +1,338 @@
+//! What the payment service does about orders, and about its own promises to give money back.
+
+use factum::{Failure, Reaction, Reactor, Recorded};
+
+use super::{Payment, PaymentCommand};
+use crate::{
+    contracts::{
+        Currency, Item, OrderCancelled, OrderCreated, OrderId, OrderPaymentRequested,
+        PaymentCompleted, PaymentFailed, PaymentMode, RefundRequested, StockRejected, UserId,
+        order_of,
+    },
+    outside::{Charge, Charged, Gateway, GatewayError, Refund},
+};
+
+/// What is to be charged.
+struct Bill {
+    order_id: OrderId,
+    user_id: UserId,
+    items: Vec<Item>,
+    amount: u64,
+    currency: Currency,
+    card: Option<String>,
+}
+
+impl Bill {
+    async fn charge(self, gateway: &Gateway, cx: &mut Reaction) -> Result<(), Failure> {
+        let Self {
+            order_id,
+            user_id,
+            items,
+            amount,
+            currency,
+            card,
+        } = self;
+        let key = cx.idempotency_key("charge");
+        let card = card.unwrap_or_else(|| "card:on-file".into());
+        let charge = Charge {
+            key,
+            order_id: order_id.clone(),
+            amount,
+            currency: currency.clone(),
+            card,
+        };
+        let (id, user_id) = (Some(order_id.clone()), Some(user_id));
+        let outcome = match gateway.charge(charge).await.map_err(failure)? {
+            Charged::Approved => {
+                let items = Some(items);
+                PaymentCommand::Complete(PaymentCompleted {
+                    order_id: id,
+                    user_id,
+                    amount,
+                    currency,
+                    items,
+                })
+            }
+            Charged::Declined(reason) => PaymentCommand::Fail(PaymentFailed {
+                order_id: id,
+                user_id,
+                reason,
+            }),
+        };
+        cx.execute::<Payment>(&order_id, outcome)?;
+        Ok(())
+    }
+}
+
+/// What an error of the gateway means for the message that led to it.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn failure(error: GatewayError) -> Failure {
+    match error {
+        GatewayError::Down(_) => Failure::transient(error.to_string()),
+        // A producer said the same under two ids. The order was served by the first.
+        GatewayError::Repeated(_) => Failure::skip(error.to_string()),
+        GatewayError::KeyReused(_) | GatewayError::NotCharged { .. } => {
+            Failure::poison(error.to_string())
+        }
+    }
+}
+
+pub(super) struct ChargeOrder(pub(super) Gateway);
+
+impl Reactor for ChargeOrder {
+    const NAME: &'static str = "charge";
+    type Event = OrderCreated;
+
+    async fn react(
+        &self,
+        event: &Recorded<OrderCreated>,
+        cx: &mut Reaction,
+    ) -> Result<(), Failure> {
+        let order_id = order_of(event, event.data.order_id.as_ref())?;
+        let OrderCreated {
+            user_id,
+            items,
+            total_amount: amount,
+            currency,
+            payment,
+            card,
+            ..
+        } = event.data.clone();
+        if payment == PaymentMode::Manual {
+            return Ok(());
+        }
+        Bill {
+            order_id,
+            user_id,
+            items,
+            amount,
+            currency,
+            card,
+        }
+        .charge(&self.0, cx)
+        .await
+    }
+}
+
+pub(super) struct ChargeOnRequest(pub(super) Gateway);
+
+impl Reactor for ChargeOnRequest {
+    const NAME: &'static str = "charge-on-request";
+    type Event = OrderPaymentRequested;
+
+    async fn react(
+        &self,
+        event: &Recorded<OrderPaymentRequested>,
+        cx: &mut Reaction,
+    ) -> Result<(), Failure> {
+        let order_id = order_of(event, event.data.order_id.as_ref())?;
+        let OrderPaymentRequested {
+            user_id,
+            items,
+            total_amount: amount,
+            currency,
+            card,
+            ..
+        } = event.data.clone();
+        Bill {
+            order_id,
+            user_id,
+            items,
+            amount,
+            currency,
+            card,
+        }
+        .charge(&self.0, cx)
+        .await
+    }
+}
+
+pub(super) struct OnCancelled;
+
+impl Reactor for OnCancelled {
+    const NAME: &'static str = "payment-cancelled";
+    type Event = OrderCancelled;
+
+    async fn react(
+        &self,
+        event: &Recorded<OrderCancelled>,
+        cx: &mut Reaction,
+    ) -> Result<(), Failure> {
+        let order_id = order_of(event, event.data.order_id.as_ref())?;
+        let reason = event.data.reason.clone();
+        cx.execute::<Payment>(
+            &order_id,
+            PaymentCommand::Undo {
+                order_id: order_id.clone(),
+                reason,
+            },
+        )?;
+        Ok(())
+    }
+}
+
+pub(super) struct OnOutOfStock;
+
+impl Reactor for OnOutOfStock {
+    const NAME: &'static str = "payment-out-of-stock";
+    type Event = StockRejected;
+
+    async fn react(
+        &self,
+        event: &Recorded<StockRejected>,
+        cx: &mut Reaction,
+    ) -> Result<(), Failure> {
+        let order_id = order_of(event, event.data.order_id.as_ref())?;
+        let reason = event.data.reason.clone();
+        cx.execute::<Payment>(
+            &order_id,
+            PaymentCommand::Undo {
+                order_id: order_id.clone(),
+                reason,
+            },
+        )?;
+        Ok(())
+    }
+}
+
+pub(super) struct GiveBack(pub(super) Gateway);
+
+impl Reactor for GiveBack {
+    const NAME: &'static str = "give-back";
+    type Event = RefundRequested;
+
+    async fn react(
+        &self,
+        event: &Recorded<RefundRequested>,
+        cx: &mut Reaction,
+    ) -> Result<(), Failure> {
+        let order_id = order_of(event, event.data.order_id.as_ref())?;
+        let RefundRequested {
+            amount, currency, ..
+        } = event.data.clone();
+        let key = cx.idempotency_key("refund");
+        let refund = Refund {
+            key,
+            order_id: order_id.clone(),
+            amount,
+            currency,
+        };
+        self.0.refund(refund).await.map_err(failure)?;
+        cx.execute::<Payment>(
+            &order_id,
+            PaymentCommand::Refunded {
+                order_id: order_id.clone(),
+            },
+        )?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use factum::FailureClass;
+    use factum_testkit::{given_event, when_event};
+
+    use super::*;
+    use crate::outside::Outside;
+
+    fn placed(card: &str, payment: PaymentMode) -> OrderCreated {
+        OrderCreated {
+            order_id: Some("o-1".into()),
+            user_id: "u-1".into(),
+            items: Vec::new(),
+            total_amount: 500,
+            currency: Currency::won(),
+            payment,
+            card: Some(card.into()),
+        }
+    }
+
+    fn completed() -> PaymentCommand {
+        PaymentCommand::Complete(PaymentCompleted {
+            order_id: Some("o-1".into()),
+            user_id: Some("u-1".into()),
+            amount: 500,
+            currency: Currency::won(),
+            items: Some(Vec::new()),
+        })
+    }
+
+    #[test]
+    fn an_order_is_charged_once_however_often_it_is_handled() {
+        let outside = Outside::in_memory();
+        when_event(
+            ChargeOrder(outside.gateway.clone()),
+            placed("card:ok", PaymentMode::Auto),
+        )
+        .then_executes::<Payment>("o-1", completed())
+        .then_nothing()
+        .is_idempotent();
+        assert_eq!(outside.gateway.charges().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_order_that_is_to_be_paid_by_hand_is_not_charged() {
+        let outside = Outside::in_memory();
+        when_event(
+            ChargeOrder(outside.gateway.clone()),
+            placed("card:ok", PaymentMode::Manual),
+        )
+        .then_nothing();
+        assert!(outside.gateway.charges().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_declined_card_fails_the_payment_and_not_the_handler() {
+        let failed = PaymentFailed {
+            order_id: Some("o-1".into()),
+            user_id: Some("u-1".into()),
+            reason: "the card was declined".into(),
+        };
+        let gateway = Outside::in_memory().gateway;
+        when_event(
+            ChargeOrder(gateway),
+            placed("card:declined", PaymentMode::Auto),
+        )
+        .then_executes::<Payment>("o-1", PaymentCommand::Fail(failed))
+        .then_nothing();
+    }
+
+    #[test]
+    fn a_gateway_that_is_down_is_tried_again() {
+        let outside = Outside::in_memory();
+        outside.faults.set_gateway_down(true);
+        when_event(
+            ChargeOrder(outside.gateway),
+            placed("card:ok", PaymentMode::Auto),
+        )
+        .then_fails(FailureClass::Transient);
+    }
+
+    #[test]
+    fn the_same_order_under_another_event_id_is_left_out_and_not_charged_again() {
+        let outside = Outside::in_memory();
+        let charge = || ChargeOrder(outside.gateway.clone());
+        when_event(charge(), placed("card:ok", PaymentMode::Auto))
+            .then_executes::<Payment>("o-1", completed());
+        let again = given_event(placed("card:ok", PaymentMode::Auto))
+            .with_id("another")
+            .when(charge());
+        let failure = again.failure().expect("it is left out");
+        assert!(
+            matches!(failure.outcome(), factum::Outcome::Skip(_)),
+            "{failure:?}"
+        );
+        assert_eq!(outside.gateway.charges().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_order_that_nothing_names_is_poison() {
+        let nameless = OrderCreated {
+            order_id: None,
+            ..placed("card:ok", PaymentMode::Auto)
+        };
+        when_event(ChargeOrder(Outside::in_memory().gateway), nameless)
+            .then_fails(FailureClass::Poison);
+    }
+}

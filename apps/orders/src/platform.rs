@@ -1,0 +1,277 @@
+//! The platform: all services, wired.
+//!
+//! The only module, beside the HTTP interface, that knows several services. It runs them on one data directory
+//! ([`Platform::open`]), or on whatever stores, broker, clock and outside world it is given ([`Platform::over`]), which
+//! is how the simulator runs it.
+
+mod quiet;
+pub use quiet::Quiet;
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use factum::{
+    App, Broker, Commands, Env, Error, Queries, RetryPolicy, Running, RunningService, Service,
+    ServiceName, Sqlite, SqliteOptions, Store, Topic, TopicSpec, system_env,
+};
+
+use crate::{
+    contracts, invariants::Facts, notification, order, outside::Faults, outside::Outside, payment,
+    stock, users,
+};
+
+/// How many partitions a topic has. More than the embedded platform needs, so that keys spread.
+const PARTITIONS: u32 = 8;
+
+/// What each service is called, in the order in which they are told about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// The user registry.
+    Users,
+    /// The order service.
+    Order,
+    /// The payment service.
+    Payment,
+    /// The stock service.
+    Stock,
+    /// The notification service.
+    Notification,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Users,
+        Self::Order,
+        Self::Payment,
+        Self::Stock,
+        Self::Notification,
+    ];
+
+    /// The service's name, and that of its store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Users => users::NAME,
+            Self::Order => order::NAME,
+            Self::Payment => payment::NAME,
+            Self::Stock => stock::NAME,
+            Self::Notification => notification::NAME,
+        }
+    }
+
+    /// The role whose service has this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+
+    /// The topics that its service writes to or reads.
+    fn topics(self) -> &'static [&'static str] {
+        use contracts::{ORDERS, PAYMENTS, STOCK, USERS};
+        match self {
+            Self::Users => &[USERS],
+            Self::Order => &[USERS, ORDERS, PAYMENTS, STOCK],
+            Self::Payment | Self::Stock | Self::Notification => &[ORDERS, PAYMENTS, STOCK],
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How the platform is run.
+#[derive(Clone, Debug)]
+pub struct PlatformOptions {
+    /// The directory of the stores, the topics, and, below it, the outside world's books.
+    pub data: PathBuf,
+    /// How often failed messages are tried again. Default: three times, after 1, 2 and 4 seconds.
+    pub retry: RetryPolicy,
+}
+
+impl PlatformOptions {
+    /// The platform in the directory `data`, with defaults.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            retry: RetryPolicy::default(),
+        }
+    }
+
+    /// With other waits before failed messages are tried again.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+}
+
+/// What a platform runs on: everything that is not its own code.
+#[derive(Clone)]
+pub struct World {
+    /// Time and chance.
+    pub env: Env,
+    /// The topics.
+    pub broker: Arc<dyn Broker>,
+    /// A store for each role, in the order of [`Role::ALL`].
+    pub stores: [Arc<dyn Store>; 5],
+    /// The firms outside.
+    pub outside: Outside,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("stores", &self.stores)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The platform, running. Dropping it ends it as a crash would; [`Platform::stop`] is the clean way.
+#[derive(Debug)]
+pub struct Platform {
+    running: Arc<Running>,
+    outside: Outside,
+    /// The data directory, if it runs on one.
+    sqlite: Option<Sqlite>,
+}
+
+impl Platform {
+    /// Opens the platform's data directory, and starts all services on it.
+    ///
+    /// # Errors
+    ///
+    /// When the directory can't be used, or a service doesn't start.
+    pub async fn open(options: PlatformOptions) -> Result<Self, Error> {
+        let PlatformOptions { data, retry } = options;
+        let env = system_env();
+        // First of all: whoever has the file has the directory, the books included.
+        let sqlite = Sqlite::open(&SqliteOptions::new(&data))?;
+        let books = data.join("outside");
+        let outside = Outside::open(&books).map_err(|error| {
+            let books = books.display();
+            Error::fatal(format!(
+                "opening the books of the outside world in `{books}`"
+            ))
+            .caused_by(error)
+        })?;
+        let mut stores = Vec::with_capacity(Role::ALL.len());
+        for role in Role::ALL {
+            let store: Arc<dyn Store> = sqlite.store(&ServiceName::of(role.name()), &env).await?;
+            stores.push(store);
+        }
+        let stores = stores.try_into().expect("a store was opened for each role");
+        let broker = Arc::new(sqlite.broker(&env).await?);
+        let world = World {
+            env,
+            broker,
+            stores,
+            outside,
+        };
+        let platform = Self::over(world, &retry).await?;
+        Ok(Self {
+            sqlite: Some(sqlite),
+            ..platform
+        })
+    }
+
+    /// Starts all services on the given world.
+    ///
+    /// # Errors
+    ///
+    /// When a service doesn't start.
+    pub async fn over(world: World, retry: &RetryPolicy) -> Result<Self, Error> {
+        let World {
+            env,
+            broker,
+            stores,
+            outside,
+        } = world;
+        let mut app = App::new(env, broker);
+        for (role, store) in Role::ALL.into_iter().zip(stores) {
+            app = app.service(service(role, &store, &outside, retry), store);
+        }
+        Ok(Self {
+            running: Arc::new(app.start().await?),
+            outside,
+            sqlite: None,
+        })
+    }
+
+    /// All that runs.
+    pub fn running(&self) -> &Arc<Running> {
+        &self.running
+    }
+
+    /// One service.
+    pub fn service(&self, role: Role) -> &RunningService {
+        self.running
+            .service(role.name())
+            .expect("every role was started")
+    }
+
+    /// Gives commands to a service's aggregates.
+    pub fn commands(&self, role: Role) -> Commands {
+        self.service(role).commands()
+    }
+
+    /// Answers queries from a service's views.
+    pub fn queries(&self, role: Role) -> Queries {
+        self.service(role).queries()
+    }
+
+    /// The firms outside.
+    pub fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    /// What is out of order, on demand.
+    pub fn faults(&self) -> &Faults {
+        &self.outside.faults
+    }
+
+    /// What happened, as all services and the firms outside have it in their books: read it when all is quiet, and
+    /// [`check`](crate::invariants::check) it.
+    ///
+    /// # Errors
+    ///
+    /// When a log or book can't be read.
+    pub async fn facts(&self) -> Result<Facts, Error> {
+        let mut facts = Facts::outside(&self.outside)?;
+        for service in self.running.services() {
+            facts.read(&**service.store()).await?;
+        }
+        Ok(facts)
+    }
+
+    /// Whether anything is on its way.
+    ///
+    /// # Errors
+    ///
+    /// When a store or the broker doesn't answer.
+    pub async fn quiet(&self) -> Result<Quiet, Error> {
+        quiet::quiet(&self.running).await
+    }
+
+    /// Stops all services in good order, and closes the data directory: commands and queries fail afterwards.
+    pub async fn stop(&self) {
+        self.running.stop().await;
+        if let Some(sqlite) = self.sqlite.clone() {
+            sqlite.close().await;
+        }
+    }
+}
+
+/// The service of a role with its topics.
+fn service(role: Role, store: &Arc<dyn Store>, outside: &Outside, retry: &RetryPolicy) -> Service {
+    let service = match role {
+        Role::Users => users::service(),
+        Role::Order => order::service(retry),
+        Role::Payment => payment::service(&outside.gateway, retry),
+        Role::Stock => stock::service(store, retry),
+        Role::Notification => notification::service(&outside.notifier, retry),
+    };
+    role.topics().iter().fold(service, |service, topic| {
+        service.topic(TopicSpec::new(Topic::of(topic), PARTITIONS))
+    })
+}

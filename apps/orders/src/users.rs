@@ -1,0 +1,18 @@
+//! The user registry: who there is.
+
+mod user;
+pub use user::{RegisterUser, User, UserError};
+mod view;
+pub use view::{USERS, UserRow};
+
+use factum::Service;
+
+/// The service's name, and that of its store.
+pub const NAME: &str = "users";
+
+/// The user registry, without its topics.
+pub fn service() -> Service {
+    Service::new(NAME)
+        .aggregate::<User>()
+        .projection(view::KeepUsers)
+}

@@ -1,0 +1,43 @@
+//! Books of the firms outside whose every entry is a point where a life may end.
+
+use std::io;
+
+use async_trait::async_trait;
+use factum_sim::Points;
+use orders::outside::{Ledger, MemoryLedger};
+
+/// A book that passes points. One that is forgetful enters every call anew, which no real firm does.
+#[derive(Clone, Debug)]
+pub(crate) struct PointedLedger {
+    pub(crate) book: MemoryLedger,
+    pub(crate) name: &'static str,
+    pub(crate) points: Points,
+    pub(crate) forgetful: bool,
+}
+
+#[async_trait]
+impl Ledger for PointedLedger {
+    async fn enter(&self, key: &str, entry: String) -> io::Result<String> {
+        self.points
+            .pass(&format!("{} before", self.name), key)
+            .await;
+        let key = if self.forgetful {
+            format!("{key}/{}", self.book.entries().len())
+        } else {
+            key.to_string()
+        };
+        let standing = self.book.enter(&key, entry).await;
+        self.points
+            .pass(&format!("{} after", self.name), &key)
+            .await;
+        standing
+    }
+
+    fn entry(&self, key: &str) -> Option<String> {
+        self.book.entry(key).filter(|_| !self.forgetful)
+    }
+
+    fn entries(&self) -> Vec<(String, String)> {
+        self.book.entries()
+    }
+}

@@ -1,0 +1,453 @@
+//! The story of one seed: users order, lives end anywhere, and in the end all is quiet and adds up.
+
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use factum::{
+    Aggregate, Broker as _, CommandError, CommandOptions, Commands, Error, Headers, Idempotency,
+    Key, Outgoing, Topic,
+};
+use factum_sim::{Ended, Kind, Story};
+use factum_testkit::{Faults, Quiet, faults::Call};
+use orders::{
+    contracts::{Currency, Item, PaymentMode},
+    invariants,
+    order::{Order, OrderCommand, PlaceOrder},
+    platform::{Platform, Role},
+    stock::{Shelf, ShelfCommand},
+    users::{RegisterUser, User},
+};
+
+use crate::world::World;
+
+/// What became of a story whose invariants held.
+pub(crate) struct Told {
+    pub(crate) steps: u64,
+    pub(crate) trace: u32,
+    pub(crate) kinds: BTreeMap<String, Kind>,
+}
+
+/// What a user does, once, however often they have to ask.
+#[derive(Clone, Debug)]
+enum Deed {
+    Register {
+        user: usize,
+    },
+    Receive {
+        sku: usize,
+        qty: u64,
+    },
+    Place {
+        order: usize,
+        user: usize,
+        items: Vec<(usize, u32)>,
+        card: &'static str,
+        manual: bool,
+    },
+    Pay {
+        order: usize,
+    },
+    Cancel {
+        order: usize,
+    },
+    Ship {
+        order: usize,
+    },
+    Poison {
+        number: usize,
+    },
+    Foreign {
+        number: usize,
+    },
+}
+
+pub(crate) fn tell(seed: u64) -> Result<Told, String> {
+    tell_with(seed, false)
+}
+
+pub(crate) fn tell_with(seed: u64, forgetful: bool) -> Result<Told, String> {
+    let mut story = Story::new(seed);
+    let world = RefCell::new(World::new(story.clock(), story.points(), forgetful));
+    let deeds = deeds(story.choices());
+    let lives = 1 + story.choices().usize(0..5);
+    for _ in 0..lives {
+        let crash_at = story.choices().u64(0..1_200);
+        let plan = Plan::draw(story.choices());
+        if let Ended::Done(result) =
+            story.live(Some(crash_at), || life(&world, &deeds, plan, false))
+        {
+            result?;
+        }
+    }
+    let last = story.live(None, || life(&world, &deeds, Plan::default(), true));
+    let Ended::Done(result) = last else {
+        return Err("the last life has no crash point".into());
+    };
+    result?;
+    let (steps, trace) = story.points().trace();
+    Ok(Told {
+        steps,
+        trace,
+        kinds: story.points().kinds(),
+    })
+}
+
+fn deeds(choices: &mut fastrand::Rng) -> Vec<Deed> {
+    let users = 1 + choices.usize(0..3);
+    let skus = 1 + choices.usize(0..3);
+    let mut deeds: Vec<_> = (0..users).map(|user| Deed::Register { user }).collect();
+    deeds.extend((0..skus).map(|sku| Deed::Receive {
+        sku,
+        qty: choices.u64(0..12),
+    }));
+    let orders = 2 + choices.usize(0..6);
+    for order in 0..orders {
+        let items = (0..1 + choices.usize(0..2))
+            .map(|_| (choices.usize(0..skus), choices.u32(1..4)))
+            .collect();
+        let card = *choices
+            .choice(&["card:ok", "card:ok", "card:declined", "card:flaky"])
+            .unwrap_or(&"card:ok");
+        let manual = choices.u8(0..4) == 0;
+        deeds.push(Deed::Place {
+            order,
+            user: choices.usize(0..users),
+            items,
+            card,
+            manual,
+        });
+        if manual && choices.bool() {
+            deeds.push(Deed::Pay { order });
+        }
+        match choices.u8(0..6) {
+            0 => deeds.push(Deed::Cancel { order }),
+            1 => deeds.push(Deed::Ship { order }),
+            2 => deeds.push(Deed::Poison { number: order }),
+            3 => deeds.push(Deed::Foreign { number: order }),
+            _ => {}
+        }
+    }
+    // What is left open would never end.
+    deeds.extend((0..orders).map(|order| Deed::Cancel { order }));
+    deeds
+}
+
+/// What goes wrong in one life besides its end.
+#[derive(Clone, Debug, Default)]
+struct Plan {
+    /// A second node runs beside the first.
+    second: bool,
+    /// It ends in good order, if it comes so far.
+    stop: bool,
+    /// A node is paused for longer than its session, and wakes up.
+    pause: bool,
+    faults: Vec<(Call, u64, u8)>,
+}
+
+impl Plan {
+    fn draw(choices: &mut fastrand::Rng) -> Self {
+        let second = choices.u8(0..3) == 0;
+        let faults = (0..choices.usize(0..6)).map(|_| {
+            let call = *choices
+                .choice(&[Call::Commit, Call::Commit, Call::Send, Call::Deliver])
+                .unwrap_or(&Call::Commit);
+            (call, choices.u64(1..60), choices.u8(0..3))
+        });
+        Self {
+            second,
+            faults: faults.collect(),
+            pause: second && choices.bool(),
+            stop: choices.bool(),
+        }
+    }
+
+    fn set(&self, faults: &Faults) {
+        for (call, nth, what) in &self.faults {
+            let rule = faults.at(*call).nth(*nth);
+            match (call, what) {
+                (Call::Commit, 0) => rule.loses_the_answer(),
+                (Call::Commit, _) => rule.fails(Error::transient("the disk is busy")),
+                (Call::Send, 0) | (Call::Deliver, _) => rule.twice(),
+                (_, 1) => rule.loses_the_answer(),
+                _ => rule.fails(Error::transient("the broker is busy")),
+            }
+        }
+    }
+}
+
+async fn life(
+    world: &RefCell<World>,
+    deeds: &[Deed],
+    plan: Plan,
+    last: bool,
+) -> Result<(), String> {
+    let faults = Faults::new();
+    plan.set(&faults);
+    let (broker, node, second) = {
+        // Nothing else borrows the world while a node starts: a life is one thing after another.
+        #[expect(
+            clippy::await_holding_refcell_ref,
+            reason = "only this task borrows the world"
+        )]
+        async fn start(
+            world: &RefCell<World>,
+            faults: &Faults,
+            second: bool,
+        ) -> (
+            Arc<factum_testkit::MemoryBroker>,
+            Platform,
+            Option<Platform>,
+        ) {
+            let world = world.borrow();
+            let broker = world.broker();
+            let node = world.node("a", &broker, faults).await;
+            let second = if second {
+                Some(world.node("b", &broker, faults).await)
+            } else {
+                None
+            };
+            (broker, node, second)
+        }
+        start(world, &faults, plan.second).await
+    };
+    let gate = plan.pause.then(|| faults.pause("a/payment"));
+    for (index, deed) in deeds.iter().enumerate() {
+        let name = format!("deed-{index}");
+        if world.borrow().answered.contains_key(&name) {
+            continue;
+        }
+        let asked = match &second {
+            Some(second) if index % 2 == 1 => second,
+            _ => &node,
+        };
+        // The owner of a commit that stands at a closed gate does not answer: the user gives up for now.
+        let done = tokio::time::timeout(
+            Duration::from_secs(5),
+            ask(asked, &broker, world, &name, deed),
+        )
+        .await;
+        let Ok(done) = done else { continue };
+        let points = world.borrow().points.clone();
+        points.pass("answer", &name).await;
+        if let Some(accepted) = done? {
+            world.borrow_mut().answered.insert(name, accepted);
+        }
+    }
+    if let Some(gate) = gate {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        gate.open();
+    }
+    if !last {
+        if plan.stop {
+            node.stop().await;
+        } else {
+            // Time for what goes on by itself, until the life ends.
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        }
+        return Ok(());
+    }
+    let env = world.borrow().env.clone();
+    let mut quiet = Quiet::new(&env, broker.clone())
+        .retries_too()
+        .looking(4_000, Duration::from_millis(100));
+    for role in Role::ALL {
+        quiet = quiet.store(node.service(role).store().clone());
+    }
+    quiet
+        .run_until_quiet()
+        .await
+        .map_err(|error| format!("{error}"))?;
+    let facts = node.facts().await.map_err(|error| format!("{error:#}"))?;
+    let broken = invariants::check(&facts);
+    if !broken.is_empty() {
+        return Err(broken
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; "));
+    }
+    lost(world, deeds, &node).await?;
+    node.stop().await;
+    Ok(())
+}
+
+/// What was answered is there.
+async fn lost(world: &RefCell<World>, deeds: &[Deed], node: &Platform) -> Result<(), String> {
+    for (index, deed) in deeds.iter().enumerate() {
+        let Deed::Place { order, .. } = deed else {
+            continue;
+        };
+        let accepted = world
+            .borrow()
+            .answered
+            .get(&format!("deed-{index}"))
+            .copied();
+        let id = format!("order-{order}").as_str().into();
+        let (_, version) = node
+            .commands(Role::Order)
+            .load::<Order>(&id)
+            .await
+            .map_err(|error| error.to_string())?;
+        if accepted == Some(true) && version.0 == 0 {
+            return Err(format!("order-{order} was acknowledged and is lost"));
+        }
+    }
+    Ok(())
+}
+
+/// Asks for a deed. `Some(true)`: it was done; `Some(false)`: it was refused; `None`: ask again in the next life.
+async fn ask(
+    node: &Platform,
+    broker: &Arc<factum_testkit::MemoryBroker>,
+    world: &RefCell<World>,
+    name: &str,
+    deed: &Deed,
+) -> Result<Option<bool>, String> {
+    let sku = |sku: &usize| format!("sku-{sku}").as_str().into();
+    let id = |order: &usize| format!("order-{order}").as_str().into();
+    match deed {
+        Deed::Register { user } => {
+            let user_id = format!("user-{user}");
+            let command = RegisterUser {
+                user_id: user_id.as_str().into(),
+                name: "Kim".into(),
+                email: "kim@example.org".into(),
+            };
+            execute::<User>(
+                &node.commands(Role::Users),
+                &user_id.as_str().into(),
+                command,
+                name,
+            )
+            .await
+        }
+        Deed::Receive { sku: thing, qty } => {
+            let command = ShelfCommand::Receive {
+                sku: sku(thing),
+                qty: *qty,
+            };
+            execute::<Shelf>(&node.commands(Role::Stock), &sku(thing), command, name).await
+        }
+        Deed::Place {
+            order,
+            user,
+            items,
+            card,
+            manual,
+        } => {
+            let item = |(thing, qty): &(usize, u32)| Item {
+                sku: sku(thing),
+                name: "thing".into(),
+                qty: *qty,
+                price: 500,
+            };
+            let command = OrderCommand::Place(PlaceOrder {
+                order_id: id(order),
+                user_id: format!("user-{user}").as_str().into(),
+                items: items.iter().map(item).collect(),
+                currency: Currency::won(),
+                payment: if *manual {
+                    PaymentMode::Manual
+                } else {
+                    PaymentMode::Auto
+                },
+                card: Some((*card).to_string()),
+            });
+            execute::<Order>(&node.commands(Role::Order), &id(order), command, name).await
+        }
+        Deed::Pay { order } => {
+            execute::<Order>(
+                &node.commands(Role::Order),
+                &id(order),
+                OrderCommand::Pay { card: None },
+                name,
+            )
+            .await
+        }
+        Deed::Cancel { order } => {
+            let command = OrderCommand::Cancel {
+                reason: "changed my mind".into(),
+            };
+            execute::<Order>(&node.commands(Role::Order), &id(order), command, name).await
+        }
+        Deed::Ship { order } => {
+            let command = OrderCommand::Ship {
+                tracking: "T-1".into(),
+            };
+            execute::<Order>(&node.commands(Role::Order), &id(order), command, name).await
+        }
+        Deed::Poison { number } => {
+            publish(
+                broker,
+                world,
+                &format!("poison-{number}"),
+                "{\"event_type\":7}",
+            )
+            .await?;
+            Ok(Some(true))
+        }
+        Deed::Foreign { number } => {
+            // What a service in another language writes: an order that ours has never seen, in version 1.
+            let value = format!(
+                r#"{{"event_type":"OrderCreated","event_id":"foreign-{number}","timestamp":"2026-03-02T10:00:00","data":{{"order_id":"foreign-{number}","user_id":"user-0","items":[{{"name":"sku-0","qty":1,"price":100}}],"total":100}}}}"#
+            );
+            publish(broker, world, "user-0", &value).await?;
+            Ok(Some(true))
+        }
+    }
+}
+
+async fn execute<A: Aggregate>(
+    commands: &Commands,
+    id: &A::Id,
+    command: A::Command,
+    key: &str,
+) -> Result<Option<bool>, String> {
+    let idempotency = Idempotency {
+        scope: "simulation".into(),
+        key: key.into(),
+        request: 1,
+        answer: Bytes::from_static(b"ok"),
+        remember: Duration::from_hours(24),
+    };
+    let options = CommandOptions {
+        idempotency: Some(idempotency),
+        ..CommandOptions::default()
+    };
+    match commands.execute_with::<A>(id, command, options).await {
+        Ok(_) => Ok(Some(true)),
+        Err(CommandError::Rejected(_)) => Ok(Some(false)),
+        Err(CommandError::Failed(error))
+            if error.is_transient() || error.is_unknown() || error.is_conflict() =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(format!("command `{key}` failed: {error}")),
+    }
+}
+
+/// Publishes as a foreign producer does: once or, when it doesn't know better, twice.
+async fn publish(
+    broker: &Arc<factum_testkit::MemoryBroker>,
+    world: &RefCell<World>,
+    key: &str,
+    value: &str,
+) -> Result<(), String> {
+    let key = Key::from(key);
+    let message = Outgoing {
+        topic: Topic::of("orders"),
+        partition: key.partition(8),
+        key: Some(key),
+        headers: Headers::new(),
+        value: Some(Bytes::from(value.to_string())),
+        timestamp: world.borrow().env.now(),
+    };
+    let text = |error: Error| format!("{error:#}");
+    let mut producer = broker.producer().await.map_err(text)?;
+    producer
+        .send(vec![(1, message.clone()), (2, message)])
+        .await
+        .map_err(text)?;
+    producer.reports().await.map_err(text)?;
+    Ok(())
+}
