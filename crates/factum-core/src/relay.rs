@@ -26,7 +26,9 @@ pub struct RelayRun {
     lasts: BTreeMap<Partition, At>,
     /// Records behind `base`, by position.
     pending: BTreeMap<Position, Pending>,
-    /// What changed since the last checkpoint, as of `base`.
+    /// The last record of each partition as of `base`.
+    base_lasts: BTreeMap<Partition, At>,
+    /// What changed of them since the last checkpoint.
     unsaved: BTreeMap<Partition, At>,
     saved: At,
     /// Per partition what this run sent last, and the offset it was acknowledged at.
@@ -76,11 +78,13 @@ impl RelayRun {
             .lasts
             .iter()
             .map(|(topic, partition, at)| ((topic.clone(), *partition), *at));
+        let lasts: BTreeMap<_, _> = lasts.collect();
         Self {
             source,
             base: claim.checkpoint,
             sent_to: claim.checkpoint,
-            lasts: lasts.collect(),
+            base_lasts: lasts.clone(),
+            lasts,
             pending: BTreeMap::new(),
             unsaved: BTreeMap::new(),
             saved: claim.checkpoint,
@@ -191,6 +195,7 @@ impl RelayRun {
             let Pending { at, to, .. } = first.remove();
             self.base = at;
             if let Some((partition, _)) = to {
+                self.base_lasts.insert(partition.clone(), at);
                 self.unsaved.insert(partition, at);
             }
         }
@@ -216,22 +221,12 @@ impl RelayRun {
 
     /// The claim as it stands at `base`, for a new run after a failure.
     pub fn rewound(&self, claim: &RelayClaim) -> RelayClaim {
-        let mut lasts: BTreeMap<_, _> = claim
-            .lasts
-            .iter()
-            .map(|(topic, partition, at)| ((topic.clone(), *partition), *at))
-            .collect();
-        lasts.extend(
-            self.unsaved
-                .iter()
-                .map(|(partition, at)| (partition.clone(), *at)),
-        );
+        let lasts = self.base_lasts.iter();
         RelayClaim {
             fence: claim.fence,
             checkpoint: self.base,
             lasts: lasts
-                .into_iter()
-                .map(|((topic, partition), at)| (topic, partition, at))
+                .map(|((topic, partition), at)| (topic.clone(), *partition, *at))
                 .collect(),
         }
     }
@@ -394,6 +389,8 @@ mod tests {
             first.offer(&record(position, Some(0)));
         }
         first.acknowledge(Position(2), 5).unwrap();
+        // What a checkpoint has saved is known to the next run as well.
+        first.saved(At::new(1, 2));
         let mut second = RelayRun::new(StoreId(Uuid::nil()), &first.rewound(&claim));
         assert_eq!(second.cursor(), At::new(1, 2));
         assert_eq!(

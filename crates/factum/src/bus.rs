@@ -211,6 +211,12 @@ impl Commands {
             Err(WorkError::Commit(CommitError::Failed(error)) | WorkError::Broken(error)) => {
                 Err(CommandError::Failed(error))
             }
+            Err(WorkError::Failure(failure)) => {
+                Err(CommandError::Failed(Error::poison(failure.message())))
+            }
+            Err(WorkError::Commit(error)) if error.class() == ErrorClass::Poison => {
+                Err(CommandError::Failed(Error::poison(error.to_string())))
+            }
             Err(WorkError::Commit(error)) => Err(CommandError::Failed(Error::conflict(format!(
                 "command on `{stream}` met too many conflicts: {error}"
             )))),

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::owner::{Ended, Owner};
 use crate::{
     GroupSpec, Health, Status,
-    relay::{backoff, pause},
+    relay::{LONG_ENOUGH, backoff, pause},
     work::Core,
 };
 
@@ -73,7 +73,12 @@ pub(crate) async fn run(
             owned: BTreeMap::new(),
             tasks: JoinSet::new(),
         };
-        let error = match member.run(&stop).await {
+        let began = consuming.core.env.now();
+        let ended = member.run(&stop).await;
+        if consuming.core.env.now().since(began) > LONG_ENOUGH {
+            failures = 0;
+        }
+        let error = match ended {
             Ok(()) => break,
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => error,
@@ -236,6 +241,8 @@ impl Member {
                 .set(&part, incident, consuming.core.env.now());
             return consumer.pause(&partition).await;
         }
+        // The owner before may have left it paused.
+        consumer.resume(&partition).await?;
         tracing::debug!(fence = %row.fence, low = row.low, "inbox `{inbox}` claimed");
         let owner = Arc::new(Owner::new(consuming.clone(), inbox, row, parked, marks.end));
         let (name, run) = (partition.clone(), owner.clone());
@@ -308,7 +315,9 @@ impl Member {
             owner.drain();
         }
         let drained = futures_util::future::join_all(owners.iter().map(|owner| owner.drained()));
-        if timeout(DRAIN_MAX, drained).await.is_err() {
+        // The member says nothing to the broker meanwhile, and must not count as dead.
+        let limit = DRAIN_MAX.min(self.consuming.group.session / 2);
+        if timeout(limit, drained).await.is_err() {
             for owner in &owners {
                 owner.drop_all();
             }

@@ -30,6 +30,9 @@ const TAIL_MESSAGES: u64 = 100;
 /// The first and the longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
+/// Who has worked for so long has not failed at once: its next pause is a short one again.
+pub(crate) const LONG_ENOUGH: Duration = Duration::from_mins(1);
+
 /// A random part of `base`, doubled with each of `failures`, so that many who failed together don't try together.
 pub(crate) fn backoff(env: &Env, failures: u32) -> Duration {
     let (base, cap) = BACKOFF;
@@ -58,7 +61,12 @@ pub(crate) async fn run(
     let part = format!("{}/relay", core.service);
     let mut failures = 0;
     while !stop.is_cancelled() {
-        let error = match own(&core, &*broker, &health, &part, &stop).await {
+        let began = core.env.now();
+        let ended = own(&core, &*broker, &health, &part, &stop).await;
+        if core.env.now().since(began) > LONG_ENOUGH {
+            failures = 0;
+        }
+        let error = match ended {
             Ok(()) => break,
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => error,
@@ -162,7 +170,13 @@ async fn publish(
             .relay_pending(page.head.position.0.saturating_sub(run.base().position.0));
         let mut batch = Vec::new();
         let mut held = false;
-        for record in &page.records {
+        // Once it is to stop, nothing more is sent: what is on the way is heard, and the checkpoint written.
+        let records = if stop.is_cancelled() {
+            &[][..]
+        } else {
+            &page.records
+        };
+        for record in records {
             match run.offer(record) {
                 Offer::Pass => {}
                 Offer::Hold => {

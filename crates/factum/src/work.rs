@@ -18,8 +18,8 @@ use std::{
 
 use factum_core::{
     AggregateKind, AnyError, AuditEntry, Category, CommitError, Committed, Effect, Env, Error,
-    Input, Key, MessageId, Metadata, Position, Reaction, ServiceName, Store, StreamId, Topic,
-    Version,
+    Failure, Input, Key, MessageId, Metadata, Position, Reaction, ServiceName, Store, StreamId,
+    Topic, Version,
 };
 use lru::LruCache;
 
@@ -77,6 +77,7 @@ pub(crate) struct Applied {
 pub(crate) enum WorkError {
     Rejected(StreamId, Arc<dyn AnyError>),
     Broken(Error),
+    Failure(Failure),
     Commit(CommitError),
 }
 
@@ -85,6 +86,7 @@ impl fmt::Display for WorkError {
         match self {
             Self::Rejected(stream, error) => write!(f, "`{stream}` rejected the command: {error}"),
             Self::Broken(error) => write!(f, "{error:#}"),
+            Self::Failure(failure) => fmt::Display::fmt(failure, f),
             Self::Commit(error) => fmt::Display::fmt(error, f),
         }
     }

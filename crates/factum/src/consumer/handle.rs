@@ -6,9 +6,9 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use factum_core::{
-    AuditEntry, CommitError, Disposition, Effect, Failure, FailureClass, FailureNote, HandlerName,
-    Input, Job, Message, MessageId, MessageInput, Parked, ParkedId, ParkedInput, ParkedState, Part,
-    Reaction, Recorded, Retried, StreamId, Timestamp, Trying, Version,
+    AuditEntry, CommitError, Disposition, Effect, ErrorClass, Failure, FailureClass, FailureNote,
+    HandlerName, Input, Job, Message, MessageId, MessageInput, Parked, ParkedId, ParkedInput,
+    ParkedState, Part, Reaction, Recorded, Retried, StreamId, Timestamp, Trying, Version,
     wire::{self, Incoming, WireError},
 };
 use futures_util::FutureExt as _;
@@ -139,7 +139,13 @@ async fn live_inner(
                 .await
         }
         Err(WorkError::Broken(error)) => place.failed(error.into_failed()).await,
+        Err(WorkError::Failure(failure)) => place.failed(failure.into()).await,
         Err(WorkError::Commit(CommitError::DuplicateEvent(_))) => place.duplicate().await,
+        Err(WorkError::Commit(error)) if error.class() == ErrorClass::Poison => {
+            place
+                .failed(Failure::poison(error.to_string()).into())
+                .await
+        }
         Err(WorkError::Commit(error)) => refused(owner, error),
     }
 }
@@ -191,6 +197,10 @@ pub(super) async fn retry(owner: &Owner, parked: Parked, trying: Option<Trying>)
             retry_failed(owner, parked, failure.into()).await
         }
         Err(WorkError::Broken(error)) => retry_failed(owner, parked, error.into_failed()).await,
+        Err(WorkError::Failure(failure)) => retry_failed(owner, parked, failure.into()).await,
+        Err(WorkError::Commit(error)) if error.class() == ErrorClass::Poison => {
+            retry_failed(owner, parked, Failure::poison(error.to_string()).into()).await
+        }
         Err(WorkError::Commit(error)) => refused(owner, error),
     }
 }

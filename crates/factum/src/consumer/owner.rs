@@ -193,15 +193,20 @@ impl Owner {
         let mut retry_at = Some(core.env.now());
         let mut parking = 0;
         let mut failures = 0;
+        // Whether a due retry found its lane, or all places, taken: it is looked up again as soon as one is free.
+        let mut held_off = false;
         loop {
             if self.drain.is_cancelled() && jobs.is_empty() {
                 return self.release().await;
             }
             if !self.drain.is_cancelled() {
                 self.take();
-                self.start(&mut jobs);
+                // Retries go first: they make the room that live messages behind them may wait for.
                 match self.start_retries(&mut jobs, &mut retry_at).await {
-                    Ok(()) => failures = 0,
+                    Ok(refused) => {
+                        failures = 0;
+                        held_off |= refused;
+                    }
                     Err(error) if error.is_fatal() => return Ended::Stopped(format!("{error:#}")),
                     Err(error) => {
                         self.consuming.trouble(&error);
@@ -209,6 +214,7 @@ impl Owner {
                         failures += 1;
                     }
                 }
+                self.start(&mut jobs);
                 if self.owes_void()
                     && let Some(ended) = self.commit_void().await
                 {
@@ -230,6 +236,9 @@ impl Owner {
                     };
                     if let Some(ended) = self.report(report, &mut retry_at) {
                         return ended;
+                    }
+                    if std::mem::take(&mut held_off) {
+                        retry_at = Some(core.env.now());
                     }
                 }
                 () = self.drain.cancelled(), if !self.drain.is_cancelled() => {}
@@ -253,6 +262,7 @@ impl Owner {
             buffer,
             read,
         } = &mut *state;
+        let before = buffer.len();
         while partition.has_room()
             && let Some(message) = buffer.pop_front()
         {
@@ -281,8 +291,10 @@ impl Owner {
                 Polled::Done => {}
             }
         }
-        let room = buffer.len() <= usize::try_from(AHEAD_MAX / 2).unwrap_or(usize::MAX);
+        let half = usize::try_from(AHEAD_MAX / 2).unwrap_or(usize::MAX);
+        let room = before > half && buffer.len() <= half;
         drop(state);
+        // Only when it has room again: each turn of the member begins to read anew.
         if room {
             self.consuming.turn.notify_one();
         }
@@ -310,15 +322,19 @@ impl Owner {
         }
     }
 
+    /// Starts retries that are due. Says whether one could not start because its lane, or all places, are taken.
     async fn start_retries(
         self: &Arc<Self>,
         jobs: &mut JoinSet<Report>,
         retry_at: &mut Option<Timestamp>,
-    ) -> Result<(), factum_core::Error> {
+    ) -> Result<bool, factum_core::Error> {
         let core = &self.consuming.core;
         let now = core.env.now();
-        if retry_at.is_none_or(|at| at > now) || jobs.len() >= self.consuming.group.concurrency {
-            return Ok(());
+        if retry_at.is_none_or(|at| at > now) {
+            return Ok(false);
+        }
+        if jobs.len() >= self.consuming.group.concurrency {
+            return Ok(true);
         }
         let filter = ParkedFilter {
             inbox: Some(self.inbox.clone()),
@@ -334,14 +350,15 @@ impl Owner {
                 partition.no_suspects();
             }
         }
-        // Those whose lane is busy are looked up again when it isn't any more: its report says so.
         *retry_at = if due.len() == RETRIES_MAX {
             Some(now)
         } else {
             None
         };
+        let mut refused = false;
         for parked in due {
             if jobs.len() >= self.consuming.group.concurrency {
+                refused = true;
                 break;
             }
             let lane = parked.lane.clone();
@@ -350,6 +367,7 @@ impl Owner {
                 let mark = state.partition.retry_mark(&parked.id, parked.due);
                 state.partition.set_parked(&lane, true);
                 if !state.partition.start_retry(&lane) {
+                    refused = true;
                     continue;
                 }
                 mark
@@ -367,7 +385,7 @@ impl Owner {
         if retry_at.is_none() {
             *retry_at = self.next_retry().await.filter(|at| *at > now);
         }
-        Ok(())
+        Ok(refused)
     }
 
     async fn next_retry(&self) -> Option<Timestamp> {

@@ -18,7 +18,7 @@ impl Core {
         let input = (work.input)();
         let changes =
             !plan.appends.is_empty() || !plan.outbox.is_empty() || !plan.timers.is_empty();
-        if !changes && matches!(input, Input::None | Input::Command(_)) && work.audit.is_none() {
+        if !changes && matches!(input, Input::None) && work.audit.is_none() {
             return self.confirm_nothing(plan).await;
         }
         let mut commit = Commit::new(self.env.commit_id(), plan.now);

@@ -16,6 +16,7 @@ use super::{
 
 /// How many levels of [`Execution::on_rejected`] one effect may lead to.
 const REJECTIONS_DEEP_MAX: u32 = 8;
+
 /// What was decided so far in one attempt.
 pub(super) struct Plan {
     pub(super) now: Timestamp,
@@ -25,6 +26,7 @@ pub(super) struct Plan {
     pub(super) timers: Vec<TimerWrite>,
 }
 
+/// An aggregate that is locked.
 pub(super) struct Held {
     pub(super) guard: OwnedMutexGuard<Loaded>,
     pub(super) slot: Arc<Slot>,
@@ -32,10 +34,13 @@ pub(super) struct Held {
     pub(super) before: Version,
     pub(super) snapshot: Option<Snapshot>,
 }
+
+/// Why nothing was decided.
 pub(super) enum Undecided {
     More(StreamId),
     Failed(WorkError),
 }
+
 impl Core {
     pub(super) fn decide(
         &self,
@@ -129,8 +134,9 @@ impl Core {
                         error,
                     )));
                 };
-                then(&*error, &mut reaction)
-                    .map_err(|failure| broken(Error::poison(failure.message())))?;
+                guarded("a handler's `on_rejected`", || then(&*error, &mut reaction))
+                    .map_err(broken)?
+                    .map_err(|failure| Undecided::Failed(WorkError::Failure(failure)))?;
                 let effects = reaction.into_effects();
                 return effects
                     .iter()
@@ -143,16 +149,16 @@ impl Core {
         let every = kind.snapshot_every();
         let after = aggregate.version();
         if every > 0 && before.0 / every != after.0 / every {
-            let state = aggregate.state().map_err(broken)?;
+            let state = guarded("a snapshot", || aggregate.state());
+            let state = state.flatten().map_err(broken)?;
             let state = state.as_str().as_bytes().to_vec().into();
             held.snapshot = Some(Snapshot {
                 version: after,
                 state,
             });
         }
-        let key = aggregate
-            .partition_key()
-            .unwrap_or_else(|| stream.id().into());
+        let key = guarded("a partition key", || aggregate.partition_key()).map_err(broken)?;
+        let key = key.unwrap_or_else(|| stream.id().into());
         let to = match kind.topic() {
             Some(topic) => Some(self.destination(topic, Some(key)).map_err(broken)?),
             None => None,

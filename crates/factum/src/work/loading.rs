@@ -92,7 +92,10 @@ impl Core {
     pub(crate) async fn load(&self, stream: &StreamId) -> Result<Box<dyn AnyAggregate>, Error> {
         let kind = self.kind(stream)?;
         let mut aggregate = match self.store.snapshot(stream, kind.fingerprint()).await? {
-            Some(snapshot) => kind.restore(&snapshot).unwrap_or_else(|| kind.empty()),
+            Some(snapshot) => {
+                let restored = guarded("a snapshot", || kind.restore(&snapshot));
+                restored.ok().flatten().unwrap_or_else(|| kind.empty())
+            }
             None => kind.empty(),
         };
         loop {

@@ -90,7 +90,7 @@ async fn a_command_sent_again_gets_the_same_answer_and_happens_once() {
             key: "k-1".into(),
             request,
             answer: Bytes::from_static(b"done"),
-            remember: Duration::from_secs(60),
+            remember: Duration::from_mins(1),
         }),
         ..CommandOptions::default()
     };

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use factum::{
-    Commit, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState, Running,
+    Commit, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState, Room, Running,
     TopicPartition,
 };
 
-use crate::world::{Account, AccountCommand, World, amounts, follow_time, until};
+use crate::world::{Account, AccountCommand, TOO_MUCH, World, amounts, follow_time, until};
 
 async fn deposit(running: &Running, account: &str, amount: u64) {
     let commands = running.service("accounts").unwrap().commands();
@@ -157,5 +157,46 @@ async fn what_was_not_finished_when_it_ended_is_finished_by_the_next_start() {
     })
     .await;
     assert_eq!(amounts(&running, "a").await, expected);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_lane_stands_still_until_its_retry_makes_room_and_others_flow() {
+    let room = Room {
+        lane_max: 1,
+        ..Room::default()
+    };
+    let world = World {
+        room,
+        ..World::new(6)
+    };
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    for amount in [13, 2, 3, 4] {
+        deposit(&running, "a", amount).await;
+    }
+    deposit(&running, "b", 7).await;
+    until("b's receipt", async || amounts(&running, "b").await == [7]).await;
+    until("a's receipts", async || {
+        amounts(&running, "a").await == [13, 2, 3, 4]
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_that_can_never_be_stored_is_a_dead_letter_and_stops_nobody() {
+    let world = World::new(7);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    deposit(&running, "a", TOO_MUCH).await;
+    deposit(&running, "b", 7).await;
+    until("b's receipt", async || amounts(&running, "b").await == [7]).await;
+    until("a dead letter", async || {
+        let rows = parked(&running).await;
+        rows.first()
+            .is_some_and(|row| row.state == ParkedState::Dead)
+    })
+    .await;
     running.stop().await;
 }

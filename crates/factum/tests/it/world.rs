@@ -10,7 +10,7 @@ use std::{
 
 use factum::{
     Aggregate, App, Broker, Decision, Env, Event, Failure, GroupSpec, Reaction, Reactor, Recorded,
-    RetryPolicy, Running, Service, ServiceName, StoreId, Topic, TopicSpec,
+    RetryPolicy, Room, Running, Service, ServiceName, StoreId, Topic, TopicSpec,
 };
 use factum_testkit::{MemoryDisk, MemoryStore, MemoryTopicsDisk, TestEnv};
 use schemars::JsonSchema;
@@ -109,6 +109,9 @@ impl Aggregate for Receipt {
     }
 }
 
+/// A receipt for so much is longer than any record.
+pub(crate) const TOO_MUCH: u64 = 1_000_000;
+
 /// Writes receipts; fails, panics or refuses by the amount.
 pub(crate) struct WriteReceipt {
     /// How often amounts of 13 fail before they succeed.
@@ -141,6 +144,10 @@ impl Reactor for WriteReceipt {
             66 if self.mended.load(Ordering::SeqCst) == 0 => {
                 return Err(Failure::poison("amount `66` can't be printed"));
             }
+            TOO_MUCH => {
+                let long = "x".repeat(2_000_000);
+                return cx.send(long.as_str(), &ReceiptEvent::Written { amount });
+            }
             99 => panic!("the printer burns"),
             _ => {}
         }
@@ -155,6 +162,7 @@ pub(crate) struct World {
     pub(crate) receipts: MemoryDisk,
     pub(crate) topics: MemoryTopicsDisk,
     pub(crate) mended: Arc<AtomicU32>,
+    pub(crate) room: Room,
 }
 
 impl World {
@@ -173,6 +181,7 @@ impl World {
             receipts,
             topics: MemoryTopicsDisk::new(),
             mended: Arc::default(),
+            room: Room::default(),
             env,
         }
     }
@@ -196,7 +205,8 @@ impl World {
             .group(
                 GroupSpec::new("receipt-service")
                     .on("accounts", reactor)
-                    .retry(retry),
+                    .retry(retry)
+                    .room(self.room),
             );
         App::new(env, broker)
             .service(accounts, Arc::new(MemoryStore::open(self.accounts.clone())))
