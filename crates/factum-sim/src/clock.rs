@@ -52,7 +52,9 @@ impl SimClock {
 
     /// How long the present life has lasted.
     pub(crate) fn lived(&self) -> Duration {
-        self.inner().began.map_or(Duration::ZERO, |began| began.elapsed())
+        self.inner()
+            .began
+            .map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     /// The environment that the application gets.

@@ -17,6 +17,8 @@ struct Inner {
     passed: u64,
     /// The one at which it ends.
     crash_at: Option<u64>,
+    /// Or the kind of point at whose first it ends.
+    crash_kind: Option<String>,
     crash: CancellationToken,
     /// How often each kind of point was passed, and how often a life ended there.
     kinds: BTreeMap<String, Kind>,
@@ -43,8 +45,14 @@ impl Points {
         let mut inner = self.inner();
         inner.passed = 0;
         inner.crash_at = crash_at;
+        inner.crash_kind = None;
         inner.crash = CancellationToken::new();
         inner.crash.clone()
+    }
+
+    /// Lets the present life end at its next point of this kind, if it comes to one.
+    pub fn end_at(&self, kind: &str) {
+        self.inner().crash_kind = Some(kind.to_string());
     }
 
     /// Passes a point of this kind, or ends the life: then this never returns. `subject` goes into the trace.
@@ -64,7 +72,8 @@ impl Points {
         if inner.crash.is_cancelled() {
             return true;
         }
-        let crashes = inner.crash_at == Some(inner.passed);
+        let crashes =
+            inner.crash_at == Some(inner.passed) || inner.crash_kind.as_deref() == Some(kind);
         inner.passed += 1;
         let entry = inner.kinds.entry(kind.to_string()).or_default();
         entry.passed += 1;

@@ -67,7 +67,11 @@ impl Story {
     ) -> Ended<T> {
         let crash = self.points.begin(crash_at);
         let mut executor = tokio::runtime::Builder::new_current_thread();
-        let executor = executor.enable_time().start_paused(true).build().expect("an executor without I/O is made");
+        let executor = executor
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("an executor without I/O is made");
         let (ended, lived) = executor.block_on(async {
             self.clock.begin();
             let ended = tokio::select! {
@@ -128,7 +132,13 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1_000)).await;
         });
         assert_eq!(ended, Ended::Crashed);
-        assert_eq!(points.kinds()["background"], Kind { passed: 2, crashed: 1 });
+        assert_eq!(
+            points.kinds()["background"],
+            Kind {
+                passed: 2,
+                crashed: 1
+            }
+        );
     }
 
     use crate::Kind;

@@ -256,7 +256,7 @@ async fn what_was_acknowledged_survives_a_kill() {
         assert_eq!(response.status(), 200, "{path}");
         response.json::<serde_json::Value>().await.unwrap()
     };
-    let quiet = tokio::time::timeout(Duration::from_secs(60), async {
+    let quiet = tokio::time::timeout(Duration::from_mins(1), async {
         loop {
             let found = get("/invariants").await;
             if found["quiet"] == true {

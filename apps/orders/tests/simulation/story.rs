@@ -73,9 +73,9 @@ pub(crate) fn tell_with(seed: u64, forgetful: bool) -> Result<Told, String> {
     for _ in 0..lives {
         let crash_at = story.choices().u64(0..1_200);
         let plan = Plan::draw(story.choices());
-        if let Ended::Done(result) =
-            story.live(Some(crash_at), || life(&world, &deeds, plan, false))
-        {
+        // One that is to end while it stops has to come so far.
+        let crash_at = plan.stop.is_none().then_some(crash_at);
+        if let Ended::Done(result) = story.live(crash_at, || life(&world, &deeds, plan, false)) {
             result?;
         }
     }
@@ -102,7 +102,7 @@ fn deeds(choices: &mut fastrand::Rng) -> Vec<Deed> {
     }));
     let orders = 2 + choices.usize(0..6);
     for order in 0..orders {
-        let items = (0..1 + choices.usize(0..2))
+        let items = (0..=choices.usize(0..2))
             .map(|_| (choices.usize(0..skus), choices.u32(1..4)))
             .collect();
         let card = *choices
@@ -132,13 +132,21 @@ fn deeds(choices: &mut fastrand::Rng) -> Vec<Deed> {
     deeds
 }
 
+/// Kinds of points that a life seldom comes to before it ends elsewhere.
+const RARE: [&str; 4] = [
+    "Leave  before",
+    "Leave  after",
+    "Commit nothing before",
+    "Commit nothing after",
+];
+
 /// What goes wrong in one life besides its end.
 #[derive(Clone, Debug, Default)]
 struct Plan {
     /// A second node runs beside the first.
     second: bool,
-    /// It ends in good order, if it comes so far.
-    stop: bool,
+    /// It is stopped in good order, and ends at the first point of this kind, all of which are rare.
+    stop: Option<&'static str>,
     /// A node is paused for longer than its session, and wakes up.
     pause: bool,
     faults: Vec<(Call, u64, u8)>,
@@ -157,7 +165,7 @@ impl Plan {
             second,
             faults: faults.collect(),
             pause: second && choices.bool(),
-            stop: choices.bool(),
+            stop: (choices.u8(0..8) == 0).then(|| RARE[choices.usize(0..RARE.len())]),
         }
     }
 
@@ -181,6 +189,9 @@ async fn life(
     plan: Plan,
     last: bool,
 ) -> Result<(), String> {
+    if let Some(kind) = plan.stop {
+        world.borrow().points.end_at(kind);
+    }
     let faults = Faults::new();
     plan.set(&faults);
     let (broker, node, second) = {
@@ -238,7 +249,7 @@ async fn life(
         gate.open();
     }
     if !last {
-        if plan.stop {
+        if plan.stop.is_some() {
             node.stop().await;
         } else {
             // Time for what goes on by itself, until the life ends.

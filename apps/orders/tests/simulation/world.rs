@@ -63,7 +63,7 @@ impl World {
             let what: String = operation
                 .subject
                 .chars()
-                .take_while(|c| c.is_ascii_alphabetic())
+                .take_while(char::is_ascii_alphabetic)
                 .collect();
             let what = if operation.call == factum_testkit::faults::Call::Commit {
                 what
