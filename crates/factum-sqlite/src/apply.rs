@@ -62,7 +62,7 @@ impl StoreState {
             }
             Input::Log(input) => {
                 self.projections
-                    .advance(input.projection, input.generation, input.to)
+                    .advance(input.projection, input.generation, input.to);
             }
             Input::Timer(input) => {
                 timers::remove(connection, self.number, &input.id)?;

@@ -322,6 +322,14 @@ async fn a_full_disk_is_transient_and_loses_nothing() {
     // Again, and in company: nothing of it is there, and what was before is.
     let commits = (0..20).map(|number| order.commit(big(&format!("order/other-{number}"), 0)));
     assert!(join_all(commits).await.iter().all(Result::is_err));
+    // What stands on one that the disk refused fails with it, though it would fit.
+    let refused = big("order/2", 0);
+    let behind = Commit {
+        stands_on: vec![refused.id],
+        ..commit()
+    };
+    let both = join_all([refused, behind].map(|commit| order.commit(commit))).await;
+    assert!(both.iter().all(Result::is_err), "{both:?}");
     let page = order
         .read_stream(&stream("order/1"), Version(1), 1_000)
         .await

@@ -70,7 +70,7 @@ async fn own_tables_are_written_with_the_events_that_led_to_it() {
     ];
     assert_eq!(
         rows(&order, "SELECT * FROM order_totals").await,
-        [expected.clone()]
+        std::slice::from_ref(&expected)
     );
     assert_eq!(order.head().await.expect("it can be read").position.0, 2);
 
