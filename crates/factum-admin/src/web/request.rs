@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, to_bytes},
+    body::Body,
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use super::Problem;
@@ -103,11 +104,21 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     if stated.is_some_and(|stated| stated > BODY_BYTES_MAX as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_READ_MAX, to_bytes(body, BODY_BYTES_MAX)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
-        Ok(Err(error)) => Err(Problem::unreadable(format!("the body broke off: {error}"))),
-        Err(_) => Err(Problem::new(
+    let arriving = async {
+        let mut bytes = BytesMut::new();
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk
+                .map_err(|error| Problem::unreadable(format!("the body broke off: {error}")))?;
+            if bytes.len() + chunk.len() > BODY_BYTES_MAX {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    };
+    let too_slow = || {
+        Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body-too-slow",
             "The body came too slowly",
@@ -115,19 +126,11 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
                 "a body has to arrive within {} seconds",
                 BODY_READ_MAX.as_secs()
             ),
-        )),
-    }
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if error.to_string().contains("length limit exceeded") {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+        )
+    };
+    tokio::time::timeout(BODY_READ_MAX, arriving)
+        .await
+        .unwrap_or_else(|_| Err(too_slow()))
 }
 
 fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

@@ -141,3 +141,28 @@ async fn requests_that_are_no_http_end_their_connection_only() {
     world.get("/health").await.is(200);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_body_without_a_length_is_counted_as_it_comes() {
+    let world = World::start().await;
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let head = "POST /admin/parked/redrive HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut answers, mut requests) = stream.into_split();
+    let writing = tokio::spawn(async move {
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+        // The server stops reading when it has had enough, so not all of this may get through.
+        for _ in 0..1_000 {
+            if requests.write_all(chunk.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut answer = vec![0; 12];
+    answers.read_exact(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 413");
+    drop(answers);
+    writing.await.unwrap();
+    world.stop().await;
+}
