@@ -11,7 +11,7 @@ use factum_core::{Broker, Env, Error, Group, ServiceName, Store, Topic, TopicSpe
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Commands, GroupSpec, Health, Operations, Queries, Service, Status, consumer,
+    Commands, GroupSpec, Health, Operations, Queries, Service, Status, consumer, maintenance,
     metrics::Registered,
     projector::{self, Progress},
     relay, timers,
@@ -310,6 +310,8 @@ impl RunningService {
             );
             self.spawn(&tasks, part, run);
         }
+        let prune = maintenance::run(core.clone(), stop());
+        self.spawn(&tasks, format!("{name}/maintenance"), prune);
         if !self.service.timers.is_empty() {
             let run = timers::run(
                 core.clone(),

@@ -5,6 +5,7 @@
 //! partition that is taken away is drained first; one that was lost, or whose owner was fenced, is dropped as it
 //! stands, since its inbox says all that the next owner needs.
 
+mod failed;
 mod handle;
 mod owner;
 

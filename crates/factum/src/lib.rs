@@ -26,6 +26,7 @@ mod queries;
 mod relay;
 mod work;
 pub use queries::{Found, Fresh, Queries, QueryError, Stale};
+mod maintenance;
 mod timers;
 pub use timers::TimerHandler;
 mod health;

@@ -1,10 +1,19 @@
 //! Books of the firms outside whose every entry is a point where a life may end.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use factum_sim::Points;
 use orders::outside::{Ledger, MemoryLedger};
+
+/// What a panic at a book says.
+pub(crate) const PANIC: &str = "a book burns";
 
 /// A book that passes points. One that is forgetful enters every call anew, which no real firm does.
 #[derive(Clone, Debug)]
@@ -13,6 +22,8 @@ pub(crate) struct PointedLedger {
     pub(crate) name: &'static str,
     pub(crate) points: Points,
     pub(crate) forgetful: bool,
+    /// After how many more entries somebody panics at the book; 0: never.
+    pub(crate) panics: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -21,6 +32,9 @@ impl Ledger for PointedLedger {
         self.points
             .pass(&format!("{} before", self.name), key)
             .await;
+        let left = self.panics.load(Ordering::SeqCst);
+        self.panics.store(left.saturating_sub(1), Ordering::SeqCst);
+        assert!(left != 1, "{PANIC}: that of the {}", self.name);
         let key = if self.forgetful {
             format!("{key}/{}", self.book.entries().len())
         } else {

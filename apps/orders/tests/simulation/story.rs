@@ -1,14 +1,19 @@
 //! The story of one seed: users order, lives end anywhere, and in the end all is quiet and adds up.
 
-use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{Arc, Once, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use factum::{
-    Aggregate, Broker as _, CommandError, CommandOptions, Commands, Error, Headers, Idempotency,
-    Key, Outgoing, Topic,
+    Aggregate, At, Broker as _, By, CommandError, CommandOptions, Commands, Error, FailureClass,
+    Headers, Idempotency, Key, LogFilter, Outgoing, ParkedFilter, ParkedState, Topic,
 };
 use factum_sim::{Ended, Kind, Story};
-use factum_testkit::{Faults, Quiet, faults::Call};
+use factum_testkit::{Faults, Gate, Quiet, faults::Call};
 use orders::{
     contracts::{Currency, Item, PaymentMode},
     invariants,
@@ -66,6 +71,17 @@ pub(crate) fn tell(seed: u64) -> Result<Told, String> {
 }
 
 pub(crate) fn tell_with(seed: u64, forgetful: bool) -> Result<Told, String> {
+    static QUIETER: Once = Once::new();
+    // What panics on purpose need not be told of hundreds of times.
+    QUIETER.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let planned = panic.payload().downcast_ref::<String>();
+            if !planned.is_some_and(|text| text.contains(crate::outside::PANIC)) {
+                before(panic);
+            }
+        }));
+    });
     let mut story = Story::new(seed);
     let world = RefCell::new(World::new(story.clock(), story.points(), forgetful));
     let deeds = deeds(story.choices());
@@ -133,7 +149,9 @@ fn deeds(choices: &mut fastrand::Rng) -> Vec<Deed> {
 }
 
 /// Kinds of points that a life seldom comes to before it ends elsewhere.
-const RARE: [&str; 4] = [
+const RARE: [&str; 6] = [
+    "Commit operator before",
+    "Commit operator after",
     "Leave  before",
     "Leave  after",
     "Commit nothing before",
@@ -150,6 +168,8 @@ struct Plan {
     /// A node is paused for longer than its session, and wakes up.
     pause: bool,
     faults: Vec<(Call, u64, u8)>,
+    /// A handler panics at that entry into a book outside; 0: none does.
+    panic: u64,
 }
 
 impl Plan {
@@ -164,22 +184,27 @@ impl Plan {
         Self {
             second,
             faults: faults.collect(),
+            panic: choices.u64(0..12),
             pause: second && choices.bool(),
             stop: (choices.u8(0..8) == 0).then(|| RARE[choices.usize(0..RARE.len())]),
         }
     }
 
-    fn set(&self, faults: &Faults) {
+    /// Puts the faults into the plan. Partitions that lag behind others do so until their gates are opened.
+    fn set(&self, faults: &Faults) -> Vec<Gate> {
+        let mut gates = Vec::new();
         for (call, nth, what) in &self.faults {
             let rule = faults.at(*call).nth(*nth);
             match (call, what) {
                 (Call::Commit, 0) => rule.loses_the_answer(),
                 (Call::Commit, _) => rule.fails(Error::transient("the disk is busy")),
+                (Call::Deliver, 0) => gates.push(rule.waits()),
                 (Call::Send, 0) | (Call::Deliver, _) => rule.twice(),
                 (_, 1) => rule.loses_the_answer(),
                 _ => rule.fails(Error::transient("the broker is busy")),
             }
         }
+        gates
     }
 }
 
@@ -193,7 +218,8 @@ async fn life(
         world.borrow().points.end_at(kind);
     }
     let faults = Faults::new();
-    plan.set(&faults);
+    let gates = plan.set(&faults);
+    world.borrow().panics.store(plan.panic, Ordering::SeqCst);
     let (broker, node, second) = {
         // Nothing else borrows the world while a node starts: a life is one thing after another.
         #[expect(
@@ -244,11 +270,13 @@ async fn life(
             world.borrow_mut().answered.insert(name, accepted);
         }
     }
+    gates.iter().for_each(Gate::open);
     if let Some(gate) = gate {
         tokio::time::sleep(Duration::from_secs(30)).await;
         gate.open();
     }
     if !last {
+        redrive(&node, true).await?;
         if plan.stop.is_some() {
             node.stop().await;
         } else {
@@ -264,22 +292,78 @@ async fn life(
     for role in Role::ALL {
         quiet = quiet.store(node.service(role).store().clone());
     }
-    quiet
-        .run_until_quiet()
-        .await
-        .map_err(|error| format!("{error}"))?;
+    loop {
+        quiet
+            .run_until_quiet()
+            .await
+            .map_err(|error| format!("{error}"))?;
+        // A message that was being tried when one life after another ended is taken for what they died of, and one
+        // may have run out of tries. An operator redrives those; what is poison stays dead.
+        if redrive(&node, false).await? == 0 {
+            break;
+        }
+    }
     let facts = node.facts().await.map_err(|error| format!("{error:#}"))?;
     let broken = invariants::check(&facts);
     if !broken.is_empty() {
-        return Err(broken
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("; "));
+        let broken: Vec<_> = broken.iter().map(ToString::to_string).collect();
+        return Err(format!("{}\n{}", broken.join("; "), told(&node).await));
     }
     lost(world, deeds, &node).await?;
     node.stop().await;
     Ok(())
+}
+
+/// What a person wants to know of a world that doesn't add up: what was recorded, and what is parked.
+async fn told(node: &Platform) -> String {
+    let mut text = String::new();
+    for role in Role::ALL {
+        let store = node.service(role).store();
+        let log = store
+            .read_log(At::ZERO, &LogFilter::default(), 10_000)
+            .await;
+        for record in log.map(|page| page.records).unwrap_or_default() {
+            let stream = record.draft.stream.as_ref().map(ToString::to_string);
+            let stream = stream.unwrap_or_default();
+            text += &format!(
+                "{role} {} {stream} {}\n",
+                record.at, record.draft.event_type
+            );
+        }
+        let parked = store.parked(&ParkedFilter::default(), 1_000).await;
+        for parked in parked.unwrap_or_default() {
+            text += &format!(
+                "{role} {} is {:?}: {:?}\n",
+                parked.id, parked.state, parked.failure
+            );
+        }
+    }
+    text
+}
+
+/// Redrives what is dead, poison only if that is wanted, and says how many messages that were.
+async fn redrive(node: &Platform, poison_too: bool) -> Result<u64, String> {
+    use FailureClass::{Crash, Panic, Transient};
+    let mut redriven = 0;
+    for role in Role::ALL {
+        let service = node.service(role);
+        let dead = ParkedFilter {
+            state: Some(ParkedState::Dead),
+            ..ParkedFilter::default()
+        };
+        let dead = service.store().parked(&dead, 1_000).await;
+        for parked in dead.map_err(|error| format!("{error:#}"))? {
+            let class = parked.failure.as_ref().map(|failure| failure.class);
+            if poison_too || matches!(class, Some(Crash | Panic | Transient)) {
+                let by = By::new("the simulation", "it was not its fault");
+                let operator = service.operator();
+                // Another node's owner, or a fault, may have been faster.
+                let result = operator.redrive(&parked.id, parked.revision, &by).await;
+                redriven += u64::from(result.is_ok());
+            }
+        }
+    }
+    Ok(redriven)
 }
 
 /// What was answered is there.

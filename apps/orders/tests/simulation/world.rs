@@ -1,6 +1,10 @@
 //! What survives a life: the disks, the topics, the books outside, and what the users know was answered.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use factum::{Env, RetryPolicy, ServiceName, Store, StoreId};
 use factum_sim::{Points, SimClock};
@@ -23,6 +27,8 @@ pub(crate) struct World {
     gateway: MemoryLedger,
     notifier: MemoryLedger,
     forgetful: bool,
+    /// After how many more entries somebody panics at a book outside.
+    pub(crate) panics: Arc<AtomicU64>,
     /// What was answered to which command: nothing of it may be lost.
     pub(crate) answered: BTreeMap<String, bool>,
 }
@@ -39,6 +45,7 @@ impl World {
             gateway: MemoryLedger::default(),
             notifier: MemoryLedger::default(),
             forgetful,
+            panics: Arc::default(),
             answered: BTreeMap::new(),
             points: points.clone(),
             env,
@@ -88,12 +95,12 @@ impl World {
             store
         });
         let book = |book: &MemoryLedger, name| {
-            let (points, forgetful) = (self.points.clone(), self.forgetful);
             Arc::new(PointedLedger {
                 book: book.clone(),
                 name,
-                points,
-                forgetful,
+                points: self.points.clone(),
+                forgetful: self.forgetful,
+                panics: self.panics.clone(),
             })
         };
         let outside = Outside::over(

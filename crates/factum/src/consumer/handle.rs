@@ -13,7 +13,10 @@ use factum_core::{
 };
 use futures_util::FutureExt as _;
 
-use super::owner::{Outcome, Owner};
+use super::{
+    failed::{Failed, IntoFailed as _, crashed, log_failure, note, skipped, stop_text},
+    owner::{Outcome, Owner},
+};
 use crate::{
     dead_letter,
     relay::{backoff, pause},
@@ -25,21 +28,6 @@ const HOLD: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// The effects of all handlers for one message, each with its reaction.
 type Effects = Vec<(Effect, Option<Arc<Reaction>>)>;
-
-/// A failure, and the handler that met it.
-struct Failed {
-    failure: Failure,
-    handler: Option<HandlerName>,
-}
-
-impl From<Failure> for Failed {
-    fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            handler: None,
-        }
-    }
-}
 
 /// Handles a message of the partition.
 pub(super) async fn live(
@@ -624,83 +612,6 @@ fn refused(owner: &Owner, error: CommitError) -> Outcome {
         error => {
             tracing::debug!("inbox `{}` is claimed again: {error}", owner.inbox());
             Outcome::Reclaim
-        }
-    }
-}
-
-fn crashed(times: u32) -> Failure {
-    let message = format!("the process died {times} times while it handled this message");
-    Failure::new(FailureClass::Crash, message).into_dead_letter()
-}
-
-fn note(handler: Option<HandlerName>, failure: &Failure, at: Timestamp) -> FailureNote {
-    FailureNote {
-        class: failure.class(),
-        message: failure.message().to_string(),
-        cause: Failure::cause(failure.class(), failure.message()),
-        handler,
-        at,
-    }
-}
-
-fn skipped(owner: &Owner, offset: u64, reason: &str) -> AuditEntry {
-    AuditEntry {
-        at: owner.consuming.core.env.now(),
-        actor: owner.consuming.group.name.to_string(),
-        action: "skip".into(),
-        subject: format!("{}:{offset}", owner.inbox()),
-        reason: reason.into(),
-    }
-}
-
-fn stop_text(handler: Option<&HandlerName>, failure: &Failure) -> String {
-    let handler = handler.map_or("a handler", HandlerName::as_str);
-    format!("{handler} asked to stop: {failure}")
-}
-
-fn log_failure(
-    owner: &Owner,
-    offset: u64,
-    tries: u32,
-    handler: Option<&HandlerName>,
-    failure: &Failure,
-    dead: bool,
-) {
-    let (inbox, class) = (owner.inbox(), failure.class());
-    owner
-        .consuming
-        .core
-        .metrics
-        .failure(&inbox.group, class, dead);
-    let handler = handler.map_or("reading", HandlerName::as_str);
-    if dead {
-        tracing::error!(
-            group.name = %inbox.group, message.offset = offset, attempt = tries, failure.class = %class,
-            "message {inbox}:{offset} is a dead letter after {tries} tries: {handler}: {failure}"
-        );
-    } else {
-        tracing::warn!(
-            group.name = %inbox.group, message.offset = offset, attempt = tries, failure.class = %class,
-            "message {inbox}:{offset} will be tried again: {handler}: {failure}"
-        );
-    }
-}
-
-/// What an error of a decision means for the message that asked for it.
-trait IntoFailed {
-    fn into_failed(self) -> Failed;
-}
-
-impl IntoFailed for factum_core::Error {
-    fn into_failed(self) -> Failed {
-        let failure = if self.is_fatal() {
-            Failure::stop(format!("{self:#}"))
-        } else {
-            Failure::from(self)
-        };
-        Failed {
-            failure,
-            handler: None,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! From one service's commands to another's effects: order, failures, parking, redrive, restarts.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use factum::{
-    Commit, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState, Room, Running,
-    TopicPartition,
+    Commit, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState, RetryPolicy,
+    Room, Running, TopicPartition,
 };
 
 use crate::world::{Account, AccountCommand, TOO_MUCH, World, amounts, follow_time, until};
@@ -198,5 +198,47 @@ async fn an_effect_that_can_never_be_stored_is_a_dead_letter_and_stops_nobody() 
             .is_some_and(|row| row.state == ParkedState::Dead)
     })
     .await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_retries_for_three_hours_while_others_flow_and_the_topic_forgets_its_message() {
+    let hour = Duration::from_hours(1);
+    let world = World {
+        retry: RetryPolicy::exponential(hour)
+            .at_most(2 * hour)
+            .without_jitter(),
+        retention: Some(hour / 2),
+        ..World::new(8)
+    };
+    let running = world.start().await;
+    deposit(&running, "a", 13).await;
+    deposit(&running, "a", 2).await;
+    until("two parked", async || parked(&running).await.len() == 2).await;
+    let partition = parked(&running).await[0].id.inbox.partition;
+    for hours in 1..=3 {
+        world.env.advance(hour);
+        // One of these goes to the partition of `a`, whose messages are forgotten then.
+        for other in 0..12 {
+            deposit(&running, &format!("other-{other}"), hours).await;
+        }
+        for other in 0..12 {
+            let other = format!("other-{other}");
+            until("the others flow", async || {
+                amounts(&running, &other).await.last() == Some(&hours)
+            })
+            .await;
+        }
+    }
+    until("a's receipts", async || {
+        amounts(&running, "a").await == [13, 2]
+    })
+    .await;
+    let partition = TopicPartition::new(factum::Topic::of("accounts"), partition);
+    let marks = running.broker().watermarks(&partition).await.unwrap();
+    assert!(
+        marks.first >= 2,
+        "the topic has forgotten what was parked: {marks:?}"
+    );
     running.stop().await;
 }

@@ -163,6 +163,9 @@ pub(crate) struct World {
     pub(crate) topics: MemoryTopicsDisk,
     pub(crate) mended: Arc<AtomicU32>,
     pub(crate) room: Room,
+    pub(crate) retry: RetryPolicy,
+    /// How long topics keep messages.
+    pub(crate) retention: Option<Duration>,
 }
 
 impl World {
@@ -182,6 +185,8 @@ impl World {
             topics: MemoryTopicsDisk::new(),
             mended: Arc::default(),
             room: Room::default(),
+            retry: RetryPolicy::exponential(Duration::from_millis(20)).without_jitter(),
+            retention: None,
             env,
         }
     }
@@ -189,7 +194,10 @@ impl World {
     pub(crate) async fn start(&self) -> Running {
         let env: Env = self.env.env();
         let broker: Arc<dyn Broker> = Arc::new(self.topics.open(env.clone()));
-        let topic = |name| TopicSpec::new(Topic::of(name), 3);
+        let topic = |name| TopicSpec {
+            retention: self.retention,
+            ..TopicSpec::new(Topic::of(name), 3)
+        };
         let accounts = Service::new("accounts")
             .aggregate::<Account>()
             .topic(topic("accounts"));
@@ -197,7 +205,6 @@ impl World {
             flaky: AtomicU32::new(2),
             mended: self.mended.clone(),
         };
-        let retry = RetryPolicy::exponential(Duration::from_millis(20)).without_jitter();
         let receipts = Service::new("receipts")
             .aggregate::<Receipt>()
             .topic(topic("accounts"))
@@ -205,7 +212,7 @@ impl World {
             .group(
                 GroupSpec::new("receipt-service")
                     .on("accounts", reactor)
-                    .retry(retry)
+                    .retry(self.retry.clone())
                     .room(self.room),
             );
         App::new(env, broker)
