@@ -316,7 +316,7 @@ async fn life(
 
 /// What a person wants to know of a world that doesn't add up: what was recorded, and what is parked.
 async fn told(node: &Platform) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for role in Role::ALL {
         let store = node.service(role).store();
         let log = store
@@ -325,20 +325,20 @@ async fn told(node: &Platform) -> String {
         for record in log.map(|page| page.records).unwrap_or_default() {
             let stream = record.draft.stream.as_ref().map(ToString::to_string);
             let stream = stream.unwrap_or_default();
-            text += &format!(
-                "{role} {} {stream} {}\n",
+            lines.push(format!(
+                "{role} {} {stream} {}",
                 record.at, record.draft.event_type
-            );
+            ));
         }
         let parked = store.parked(&ParkedFilter::default(), 1_000).await;
         for parked in parked.unwrap_or_default() {
-            text += &format!(
-                "{role} {} is {:?}: {:?}\n",
+            lines.push(format!(
+                "{role} {} is {:?}: {:?}",
                 parked.id, parked.state, parked.failure
-            );
+            ));
         }
     }
-    text
+    lines.join("\n")
 }
 
 /// Redrives what is dead, poison only if that is wanted, and says how many messages that were.
