@@ -64,6 +64,52 @@ impl Commit {
             .chain(&self.outbox)
     }
 
+    /// Refuses drafts that no store may take, whatever it holds: an append without events or with events of another
+    /// stream, an event in the outbox, a destination that is not pinned. `pinned` gives a topic's partition count.
+    ///
+    /// # Errors
+    ///
+    /// An error of class poison that names the draft.
+    pub fn check_drafts(&self, pinned: impl Fn(&Topic) -> Option<u32>) -> Result<(), Error> {
+        for append in &self.appends {
+            if append.drafts.is_empty() {
+                return Err(Error::poison(format!(
+                    "an append to stream `{}` has no events",
+                    append.stream
+                )));
+            }
+            let other = |draft: &&Draft| draft.stream.as_ref() != Some(&append.stream);
+            if let Some(draft) = append.drafts.iter().find(other) {
+                return Err(Error::poison(format!(
+                    "event `{}` ({}) is not of stream `{}`, to which it was appended",
+                    draft.event_id, draft.event_type, append.stream
+                )));
+            }
+        }
+        if let Some(draft) = self.outbox.iter().find(|draft| draft.stream.is_some()) {
+            return Err(Error::poison(format!(
+                "event `{}` ({}) belongs to a stream, and the outbox takes messages only",
+                draft.event_id, draft.event_type
+            )));
+        }
+        for draft in self.drafts() {
+            draft.validate()?;
+            let Some(to) = &draft.destination else {
+                continue;
+            };
+            let what = match pinned(&to.topic) {
+                Some(partitions) if to.partition < partitions => continue,
+                Some(partitions) => format!("topic `{}` has {partitions} partitions", to.topic),
+                None => format!("topic `{}` is not pinned", to.topic),
+            };
+            return Err(Error::poison(format!(
+                "event `{}` ({}) can't go to partition {} of topic `{}`: {what}",
+                draft.event_id, draft.event_type, to.partition, to.topic
+            )));
+        }
+        Ok(())
+    }
+
     /// Whether sending it again after an unknown outcome is refused by itself, because its input,
     /// versions or conditions moved: only commits without such a guard need their id stored.
     pub fn is_guarded(&self) -> bool {

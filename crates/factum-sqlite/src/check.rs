@@ -4,8 +4,8 @@
 //! is parked, answered, taken or written as a row.
 
 use factum_core::{
-    Commit, CommitError, Condition, Disposition, Draft, Error, Fence, InboxId, InboxRow, Input,
-    Key, MessageInput, OperatorAction, OperatorInput, Parked, ParkedId, ParkedInput, ParkedState,
+    Commit, CommitError, Condition, Disposition, Error, Fence, InboxId, InboxRow, Input, Key,
+    MessageInput, OperatorAction, OperatorInput, Parked, ParkedId, ParkedInput, ParkedState,
     StreamId, Value, Version, ViewWrite, commit::key_of,
 };
 use rusqlite::Connection;
@@ -59,7 +59,7 @@ impl StoreState {
         self.check_rows(connection, commit)?;
         // Last what makes the commit itself bad: one that was decided on a state that is gone shall be
         // decided again, and not be taken for poison.
-        self.check_drafts(commit)?;
+        commit.check_drafts(|topic| self.topics.get(topic).map(|pinned| pinned.partitions))?;
         let values = self.check_views(commit)?;
         Ok(Plan {
             inbox,
@@ -364,48 +364,6 @@ impl StoreState {
                     });
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn check_drafts(&self, commit: &Commit) -> Result<(), Error> {
-        for append in &commit.appends {
-            if append.drafts.is_empty() {
-                return Err(Error::poison(format!(
-                    "an append to stream `{}` has no events",
-                    append.stream
-                )));
-            }
-            let other = |draft: &&Draft| draft.stream.as_ref() != Some(&append.stream);
-            if let Some(draft) = append.drafts.iter().find(other) {
-                return Err(Error::poison(format!(
-                    "event `{}` ({}) is not of stream `{}`, to which it was appended",
-                    draft.event_id, draft.event_type, append.stream
-                )));
-            }
-        }
-        if let Some(draft) = commit.outbox.iter().find(|draft| draft.stream.is_some()) {
-            return Err(Error::poison(format!(
-                "event `{}` ({}) belongs to a stream, and the outbox takes messages only",
-                draft.event_id, draft.event_type
-            )));
-        }
-        for draft in commit.drafts() {
-            draft.validate()?;
-            let Some(to) = &draft.destination else {
-                continue;
-            };
-            let what = match self.topics.get(&to.topic) {
-                Some(pinned) if to.partition < pinned.partitions => continue,
-                Some(pinned) => {
-                    format!("topic `{}` has {} partitions", to.topic, pinned.partitions)
-                }
-                None => format!("topic `{}` is not pinned", to.topic),
-            };
-            return Err(Error::poison(format!(
-                "event `{}` ({}) can't go to partition {} of topic `{}`: {what}",
-                draft.event_id, draft.event_type, to.partition, to.topic
-            )));
         }
         Ok(())
     }

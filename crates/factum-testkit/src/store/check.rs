@@ -1,8 +1,8 @@
 //! The first half of a commit: looking whether all that it asks for holds. Nothing is changed here.
 
 use factum_core::{
-    Commit, CommitError, Condition, Disposition, Draft, Error, Fence, InboxId, InboxRow, Input,
-    Key, MessageInput, OperatorAction, OperatorInput, Parked, ParkedId, ParkedInput, ParkedState,
+    Commit, CommitError, Condition, Disposition, Error, Fence, InboxId, InboxRow, Input, Key,
+    MessageInput, OperatorAction, OperatorInput, Parked, ParkedId, ParkedInput, ParkedState,
     StreamId, Value, Version, ViewWrite, commit::key_of,
 };
 
@@ -30,7 +30,7 @@ impl State {
         self.check_rows(commit)?;
         // Last what makes the commit itself bad: one that was decided on a state that is gone shall be
         // decided again, and not be taken for poison.
-        self.check_drafts(commit)?;
+        commit.check_drafts(|topic| self.topics.get(topic).copied())?;
         let values = self.check_views(commit)?;
         Ok(Plan {
             inbox,
@@ -305,46 +305,6 @@ impl State {
                     id: id.clone(),
                 });
             }
-        }
-        Ok(())
-    }
-
-    fn check_drafts(&self, commit: &Commit) -> Result<(), Error> {
-        for append in &commit.appends {
-            if append.drafts.is_empty() {
-                return Err(Error::poison(format!(
-                    "an append to stream `{}` has no events",
-                    append.stream
-                )));
-            }
-            let other = |draft: &&Draft| draft.stream.as_ref() != Some(&append.stream);
-            if let Some(draft) = append.drafts.iter().find(other) {
-                return Err(Error::poison(format!(
-                    "event `{}` ({}) is not of stream `{}`, to which it was appended",
-                    draft.event_id, draft.event_type, append.stream
-                )));
-            }
-        }
-        if let Some(draft) = commit.outbox.iter().find(|draft| draft.stream.is_some()) {
-            return Err(Error::poison(format!(
-                "event `{}` ({}) belongs to a stream, and the outbox takes messages only",
-                draft.event_id, draft.event_type
-            )));
-        }
-        for draft in commit.drafts() {
-            draft.validate()?;
-            let Some(to) = &draft.destination else {
-                continue;
-            };
-            let what = match self.topics.get(&to.topic) {
-                Some(partitions) if to.partition < *partitions => continue,
-                Some(partitions) => format!("topic `{}` has {partitions} partitions", to.topic),
-                None => format!("topic `{}` is not pinned", to.topic),
-            };
-            return Err(Error::poison(format!(
-                "event `{}` ({}) can't go to partition {} of topic `{}`: {what}",
-                draft.event_id, draft.event_type, to.partition, to.topic
-            )));
         }
         Ok(())
     }
