@@ -4,7 +4,9 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::{Data, DeriveInput, Ident, LitStr, Path, ext::IdentExt, parse_quote, spanned::Spanned};
+use syn::{
+    Data, DeriveInput, Ident, LitStr, Path, Type, ext::IdentExt, parse_quote, spanned::Spanned,
+};
 
 use crate::{
     attributes::{Attributes, Place, Stored},
@@ -26,8 +28,24 @@ impl Family {
         let stored_type = self.stored_type();
         let encode = self.encode();
         let decode = self.decode();
+        // What two variants hold is refused by the catalog, in better words than those of a second `From`.
+        let text = |held: &Type| quote!(#held).to_string();
+        let texts: Vec<_> = self.families.iter().map(|(_, held)| text(held)).collect();
+        let once = |held: &Type| texts.iter().filter(|other| **other == text(held)).count() == 1;
+        let unique = self.families.iter().filter(|(_, held)| once(held));
+        let conversions = unique.map(|(variant, held)| {
+            quote_spanned! {variant.span()=>
+                #[automatically_derived]
+                impl ::core::convert::From<#held> for #ident {
+                    fn from(event: #held) -> Self {
+                        Self::#variant(event)
+                    }
+                }
+            }
+        });
         quote! {
             #constants
+            #(#conversions)*
 
             const _: () = {
                 use #krate::__private as __factum;

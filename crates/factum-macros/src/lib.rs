@@ -52,6 +52,8 @@ mod versions;
 /// | `Closed` | `{}` |
 /// | `Order(OrderEvent)` with `#[event(family)]` | an event of another family, as it is stored there |
 ///
+/// What a `family` variant holds also becomes the enum by `From`.
+///
 /// Field types are `Serialize`, `Deserialize` and `JsonSchema`; the event itself need not be. So every stored type
 /// knows its whole shape, nested types and serde attributes included. A foreign type has a shape by a feature of
 /// schemars (such as `uuid1`), or because the field says what it looks like: `#[schemars(with = "String")]`.

@@ -53,6 +53,14 @@ fn a_family_variant_is_stored_as_the_event_that_it_holds() {
 }
 
 #[test]
+fn an_event_becomes_the_variant_of_its_family() {
+    let failed = PaymentFailed {
+        reason: "declined".into(),
+    };
+    assert_eq!(Handled::from(failed.clone()), Handled::Payment(failed));
+}
+
+#[test]
 fn a_family_of_families_has_the_types_of_all_with_their_topics() {
     let types = Handled::types();
     let mut topics: Vec<_> = types
