@@ -7,6 +7,7 @@
 //! The tests at the end run the checks over this very repository, which is how `cargo test`
 //! enforces them.
 
+mod logs;
 mod manifests;
 mod services;
 mod shape;
@@ -23,6 +24,7 @@ type Check = fn(&str, &str) -> Vec<Fault>;
 const CHECKS: &[Check] = &[
     shape::opens_with_its_purpose,
     shape::is_not_too_long,
+    logs::speak_the_dictionary,
     manifests::dependencies_point_inwards,
     manifests::joins_the_workspace,
     services::share_only_contracts,
@@ -174,6 +176,22 @@ mod tests {
 
         let lines: Vec<String> = report.findings.iter().map(Finding::to_string).collect();
         assert!(lines.is_empty(), "\n{}\n", lines.join("\n"));
+    }
+
+    #[test]
+    fn every_field_of_the_dictionary_of_logs_is_used() {
+        let root = repository_root();
+        let texts: Vec<String> = files(&root)
+            .unwrap()
+            .iter()
+            .filter(|path| path.ends_with(".rs") && path.contains("/src/"))
+            .filter_map(|path| read_text(&root.join(path)).unwrap())
+            .collect();
+        let used: Vec<&str> = texts.iter().flat_map(|text| logs::used(text)).collect();
+
+        for field in logs::fields(logs::DICTIONARY) {
+            assert!(used.contains(&field), "no log line uses `{field}`");
+        }
     }
 
     /// A run that reads nothing finds nothing, and would look like a clean one.

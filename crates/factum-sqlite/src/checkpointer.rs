@@ -156,9 +156,13 @@ fn run(connection: &Connection, wants: &Receiver<Wanted>, failure: &Mutex<Option
                 .wal_checkpoint_v2(rusqlite::MAIN_DB.into(), mode)
                 .doing("move the log into the file")
             {
-                Ok((pages, moved)) => debug!(pages, moved, "checkpoint"),
+                Ok((pages, moved)) => debug!(
+                    wal.pages = pages,
+                    wal.moved = moved,
+                    "moved the write-ahead log into the file"
+                ),
                 // Readers were in the way: what could be moved was.
-                Err(error) if error.is_transient() => debug!("checkpoint put off: {error:#}"),
+                Err(error) if error.is_transient() => debug!("put off a checkpoint: {error:#}"),
                 Err(error) => {
                     tracing::error!("{error:#}");
                     *failed() = Some(error);

@@ -244,7 +244,7 @@ impl Member {
         }
         // The owner before may have left it paused.
         consumer.resume(&partition).await?;
-        tracing::debug!(fence = %row.fence, low = row.low, "inbox `{inbox}` claimed");
+        tracing::debug!(owner.fence = %row.fence, inbox.low = row.low, "inbox `{inbox}` claimed");
         let owner = Arc::new(Owner::new(consuming.clone(), inbox, row, parked, marks.end));
         let (name, run) = (partition.clone(), owner.clone());
         self.tasks.spawn(async move {

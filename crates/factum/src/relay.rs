@@ -92,7 +92,7 @@ async fn own(
 ) -> Result<(), Error> {
     refuse_a_lost_time_line(core, broker).await?;
     let mut claim = core.store.claim_relay().await?;
-    tracing::debug!(fence = %claim.fence, checkpoint = %claim.checkpoint, "relay of `{}` claimed", core.service);
+    tracing::debug!(owner.fence = %claim.fence, relay.checkpoint = %claim.checkpoint, "relay of `{}` claimed", core.service);
     let mut failures = 0;
     loop {
         let mut run = RelayRun::new(core.store.identity().id, &claim);
