@@ -3,6 +3,13 @@
 //! Each service publishes one family of them and reads single ones of the others. What a foreign producer may leave
 //! out is optional here: an event without `order_id` is about the aggregate that its envelope names, and
 //! [`order_of`] knows the rule. Money is whole minor units (won, cents) with a currency, never a float.
+//!
+//! | topic | whose events | keyed by |
+//! |---|---|---|
+//! | `users` | the user registry's | user |
+//! | `orders` | the order service's | user, so that a user's orders keep their order |
+//! | `payments` | the payment service's | order |
+//! | `stock` | the stock service's | order for reservations, SKU for shelves |
 
 mod ids;
 pub use ids::{Currency, InvalidCurrency, OrderId, Sku, UserId};
@@ -27,25 +34,46 @@ pub use users::UserRegistered;
 
 use factum::{Failure, Recorded};
 
-/// The topic of the user registry's events; keyed by user.
-pub const USERS: &str = "users";
-/// The topic of the order service's events; keyed by user, so that a user's orders keep their order.
-pub const ORDERS: &str = "orders";
-/// The topic of the payment service's events; keyed by order.
-pub const PAYMENTS: &str = "payments";
-/// The topic of the stock service's events; those of reservations keyed by order, those of shelves by SKU.
-pub const STOCK: &str = "stock";
+/// An event that is about an order, and may say which.
+pub trait OfOrder {
+    /// The order that its data names, if it names one.
+    fn order_id(&self) -> Option<&OrderId>;
+}
+
+/// Events with a field `order_id`.
+macro_rules! of_order {
+    ($($event:ty),+ $(,)?) => {
+        $(impl OfOrder for $event {
+            fn order_id(&self) -> Option<&OrderId> {
+                self.order_id.as_ref()
+            }
+        })+
+    };
+}
+
+of_order! {
+    OrderCancelled, OrderCreated, OrderPaymentRequested, OrderShipped,
+    PaymentCompleted, PaymentFailed, PaymentRefunded, PaymentVoided, RefundRequested,
+    StockRejected, StockReleased, StockReserved, StockTaken,
+}
 
 /// The order that an event is about: the one that its data names, or else the one that its envelope names.
 ///
 /// # Errors
 ///
 /// A poison failure when neither names one: nobody can tell what the event is about, however often it is tried.
-pub fn order_of<E>(event: &Recorded<E>, said: Option<&OrderId>) -> Result<OrderId, Failure> {
-    let named = said
-        .cloned()
-        .or_else(|| event.aggregate_id.as_deref().map(OrderId::from));
-    named.ok_or_else(|| {
+pub fn order_of<E: OfOrder>(event: &Recorded<E>) -> Result<OrderId, Failure> {
+    order_or(event.data.order_id(), event)
+}
+
+/// The order that is `named`, or else the one that the envelope names.
+///
+/// # Errors
+///
+/// As [`order_of`].
+pub fn order_or<E>(named: Option<&OrderId>, event: &Recorded<E>) -> Result<OrderId, Failure> {
+    let enveloped = || event.aggregate_id.as_deref().map(OrderId::from);
+    named.cloned().or_else(enveloped).ok_or_else(|| {
         Failure::poison("the event names no order: it needs `order_id` in its data or `aggregate_id` in its envelope")
     })
 }

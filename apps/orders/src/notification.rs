@@ -6,44 +6,17 @@ mod reactors;
 mod view;
 pub use view::{NOTIFICATIONS, NotificationRow, by_order};
 
-use factum::{GroupSpec, RetryPolicy, Service};
+use factum::{RetryPolicy, Service};
 
-use crate::{contracts, outside::Notifier};
+use crate::outside::Notifier;
 
 /// The service's name, and that of its store.
 pub const NAME: &str = "notification";
 
-/// The notification service, without its topics.
+/// The notification service.
 pub fn service(notifier: &Notifier, retry: &RetryPolicy) -> Service {
-    let tell = |what| reactors::Tell::new(notifier, what);
-    let follow = GroupSpec::new("notification-service")
-        .on(
-            contracts::STOCK,
-            reactors::OnReserved(tell("your order is confirmed")),
-        )
-        .on(
-            contracts::STOCK,
-            reactors::OnOutOfStock(tell("your order can't be fulfilled")),
-        )
-        .on(
-            contracts::PAYMENTS,
-            reactors::OnUnpaid(tell("your payment failed")),
-        )
-        .on(
-            contracts::PAYMENTS,
-            reactors::OnRefunded(tell("your money is on its way back")),
-        )
-        .on(
-            contracts::ORDERS,
-            reactors::OnShipped(tell("your order is on its way")),
-        )
-        .on(
-            contracts::ORDERS,
-            reactors::OnCancelled(tell("your order was cancelled")),
-        )
-        .retry(retry.clone());
     Service::new(NAME)
         .aggregate::<Notification>()
-        .group(follow)
+        .group(reactors::group(notifier).retry(retry.clone()))
         .projection(view::KeepNotifications)
 }

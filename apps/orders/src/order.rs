@@ -12,29 +12,17 @@ mod reactors;
 mod view;
 pub use view::{LEVELS, LevelRow, ORDERS, OrderRow, PAGE_ORDERS, by_user};
 
-use factum::{GroupSpec, RetryPolicy, Service};
-
-use crate::contracts;
+use factum::{RetryPolicy, Service};
 
 /// The service's name, and that of its store.
 pub const NAME: &str = "order";
 
-/// The order service, without its topics.
+/// The order service.
 pub fn service(retry: &RetryPolicy) -> Service {
-    let follow = GroupSpec::new("order-service")
-        .on(contracts::PAYMENTS, reactors::OnPaid)
-        .on(contracts::PAYMENTS, reactors::OnUnpaid)
-        .on(contracts::STOCK, reactors::OnReserved)
-        .on(contracts::STOCK, reactors::OnOutOfStock)
-        .retry(retry.clone());
-    let import = GroupSpec::new("order-imports")
-        .on(contracts::USERS, imports::ImportUser)
-        .on(contracts::STOCK, imports::ImportShelf)
-        .retry(retry.clone());
     Service::new(NAME)
         .aggregate::<Order>()
-        .group(follow)
-        .group(import)
+        .group(reactors::group().retry(retry.clone()))
+        .group(imports::group().retry(retry.clone()))
         .projection(view::KeepOrders)
         .projection(view::KeepLevels)
 }

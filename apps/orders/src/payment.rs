@@ -9,30 +9,18 @@ mod reactors;
 mod view;
 pub use view::{PAYMENTS, PaymentRow};
 
-use factum::{GroupSpec, RetryPolicy, Service};
+use factum::{RetryPolicy, Service};
 
-use crate::{contracts, outside::Gateway};
+use crate::outside::Gateway;
 
 /// The service's name, and that of its store.
 pub const NAME: &str = "payment";
 
-/// The payment service, without its topics.
+/// The payment service.
 pub fn service(gateway: &Gateway, retry: &RetryPolicy) -> Service {
-    let follow = GroupSpec::new("payment-service")
-        .on(contracts::ORDERS, reactors::ChargeOrder(gateway.clone()))
-        .on(
-            contracts::ORDERS,
-            reactors::ChargeOnRequest(gateway.clone()),
-        )
-        .on(contracts::ORDERS, reactors::OnCancelled)
-        .on(contracts::STOCK, reactors::OnOutOfStock)
-        .retry(retry.clone());
-    let refund = GroupSpec::new("payment-refunds")
-        .on(contracts::PAYMENTS, reactors::GiveBack(gateway.clone()))
-        .retry(retry.clone());
     Service::new(NAME)
         .aggregate::<Payment>()
-        .group(follow)
-        .group(refund)
+        .group(reactors::orders(gateway).retry(retry.clone()))
+        .group(reactors::refunds(gateway).retry(retry.clone()))
         .projection(view::KeepPayments)
 }

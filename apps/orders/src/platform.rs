@@ -11,16 +11,13 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use factum::{
     App, Broker, Commands, Env, Error, Queries, RetryPolicy, Running, RunningService, Service,
-    ServiceName, Sqlite, SqliteOptions, Store, Topic, TopicSpec, system_env,
+    ServiceName, Sqlite, SqliteOptions, Store, system_env,
 };
 
 use crate::{
-    contracts, invariants::Facts, notification, order, outside::Faults, outside::Outside, payment,
-    stock, users,
+    invariants::Facts, notification, order, outside::Faults, outside::Outside, payment, stock,
+    users,
 };
-
-/// How many partitions a topic has. More than the embedded platform needs, so that keys spread.
-const PARTITIONS: u32 = 8;
 
 /// What each service is called, in the order in which they are told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,16 +58,6 @@ impl Role {
     /// The role whose service has this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
-    }
-
-    /// The topics that its service writes to or reads.
-    fn topics(self) -> &'static [&'static str] {
-        use contracts::{ORDERS, PAYMENTS, STOCK, USERS};
-        match self {
-            Self::Users => &[USERS],
-            Self::Order => &[USERS, ORDERS, PAYMENTS, STOCK],
-            Self::Payment | Self::Stock | Self::Notification => &[ORDERS, PAYMENTS, STOCK],
-        }
     }
 }
 
@@ -189,7 +176,8 @@ impl Platform {
         } = world;
         let mut app = App::new(env, broker);
         for (role, store) in Role::ALL.into_iter().zip(stores) {
-            app = app.service(service(role, &store, &outside, retry), store);
+            let service = service(role, &store, &outside, retry);
+            app = app.service_on(store, service);
         }
         Ok(Self {
             running: Arc::new(app.start().await?),
@@ -262,16 +250,13 @@ impl Platform {
     }
 }
 
-/// The service of a role with its topics.
+/// The service of a role.
 fn service(role: Role, store: &Arc<dyn Store>, outside: &Outside, retry: &RetryPolicy) -> Service {
-    let service = match role {
+    match role {
         Role::Users => users::service(),
         Role::Order => order::service(retry),
         Role::Payment => payment::service(&outside.gateway, retry),
         Role::Stock => stock::service(store, retry),
         Role::Notification => notification::service(&outside.notifier, retry),
-    };
-    role.topics().iter().fold(service, |service, topic| {
-        service.topic(TopicSpec::new(Topic::of(topic), PARTITIONS))
-    })
+    }
 }

@@ -14,9 +14,7 @@ pub use view::{SHELVES, ShelfRow};
 
 use std::{sync::Arc, time::Duration};
 
-use factum::{GroupSpec, RetryPolicy, Service, Store};
-
-use crate::contracts;
+use factum::{RetryPolicy, Service, Store};
 
 /// The service's name, and that of its store.
 pub const NAME: &str = "stock";
@@ -28,31 +26,18 @@ const UNKNOWN_RETRIES: u32 = 40;
 /// The longest wait for an order that is not known here.
 const UNKNOWN_WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// The stock service on its `store`, without its topics.
+/// The stock service on its `store`.
 pub fn service(store: &Arc<dyn Store>, retry: &RetryPolicy) -> Service {
     let known = known::Orders::of(store.clone());
-    let follow = GroupSpec::new("stock-service")
-        .on(contracts::PAYMENTS, reactors::OnPaid(known))
-        .on(contracts::ORDERS, reactors::OnCancelled)
-        .on(contracts::ORDERS, reactors::OnShipped)
-        .retry(
-            retry
-                .clone()
-                .retries(UNKNOWN_RETRIES)
-                .at_most(UNKNOWN_WAIT_MAX),
-        );
-    let import = GroupSpec::new("stock-imports")
-        .on(contracts::ORDERS, reactors::ImportOrder)
-        .retry(retry.clone());
-    let shelves = GroupSpec::new("stock-shelves")
-        .on(contracts::STOCK, reactors::OnReleased)
-        .on(contracts::STOCK, reactors::OnTaken)
-        .retry(retry.clone());
+    let patient = retry
+        .clone()
+        .retries(UNKNOWN_RETRIES)
+        .at_most(UNKNOWN_WAIT_MAX);
     Service::new(NAME)
         .aggregate::<Shelf>()
         .aggregate::<Reservation>()
-        .group(follow)
-        .group(import)
-        .group(shelves)
+        .group(reactors::follow(known).retry(patient))
+        .group(reactors::imports().retry(retry.clone()))
+        .group(reactors::shelves().retry(retry.clone()))
         .projection(view::KeepShelves)
 }

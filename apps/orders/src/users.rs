@@ -10,7 +10,7 @@ use factum::Service;
 /// The service's name, and that of its store.
 pub const NAME: &str = "users";
 
-/// The user registry, without its topics.
+/// The user registry.
 pub fn service() -> Service {
     Service::new(NAME)
         .aggregate::<User>()

@@ -4,7 +4,7 @@ use std::{fmt::Debug, sync::Arc};
 
 use serde_json::Value;
 
-use crate::{At, Key, MessageId, Metadata, StreamId, Timestamp, TypeName, Version};
+use crate::{At, Failure, Key, MessageId, Metadata, StreamId, Timestamp, TypeName, Version};
 
 /// A family of events: the Rust type whose values stand for one or several stored types.
 ///
@@ -143,6 +143,19 @@ impl<E> Recorded<E> {
             key: None,
             at: None,
         }
+    }
+
+    /// The id of the aggregate that it is of.
+    ///
+    /// # Errors
+    ///
+    /// A poison failure when it names none, as a foreign message may.
+    pub fn aggregate_id(&self) -> Result<&str, Failure> {
+        self.aggregate_id.as_deref().ok_or_else(|| {
+            Failure::poison(
+                "the message names no aggregate: it needs `aggregate_id` in its envelope",
+            )
+        })
     }
 
     /// The same with other data.

@@ -17,7 +17,7 @@ pub use position::{At, Epoch, Fence, InvalidAt, OwnerEpoch, Position, Version};
 mod time;
 pub use time::{InvalidTimestamp, Timestamp};
 mod stream;
-pub use stream::{ExpectedVersion, InvalidStreamId, STREAM_ID_BYTES_MAX, StreamId};
+pub use stream::{ExpectedVersion, InvalidStreamId, STREAM_ID_BYTES_MAX, StreamId, ToId};
 mod key;
 pub use key::Key;
 mod json;
@@ -46,7 +46,9 @@ pub use aggregate::{
     Refusal,
 };
 mod reactor;
-pub use reactor::{AnyReactor, Effect, Execution, OnRejected, Reacting, Reaction, Reactor};
+pub use reactor::{
+    AnyReactor, Effect, Execution, OnRejected, Reacting, Reaction, Reactor, ReactorFn, reactor,
+};
 mod projection;
 pub use projection::{AnyProjection, FIND_ROWS_MAX, Projecting, Projection, RowSet, View};
 mod message;
@@ -71,7 +73,7 @@ pub mod store;
 pub use store::{
     EpochSpan, LogFilter, LogPage, ParkedCount, ParkedFilter, PinnedTopic, ProjectionClaim,
     ProjectionState, Prune, RelayClaim, Signal, Snapshot, Store, StoreCapabilities, StoreIdentity,
-    StreamPage, StreamSummary,
+    Stores, StreamPage, StreamSummary,
 };
 pub mod broker;
 pub use broker::{

@@ -1,22 +1,28 @@
 //! Reactors: an event comes in, effects come out, as values.
 
+mod function;
+pub use function::{ReactorFn, reactor};
+
 use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
     Aggregate, AnyCommand, AnyError, Category, Encoded, Env, Error, Event, Failure, Group,
-    HandlerName, Key, MessageId, Part, Recorded, StreamId, TimerWrite, Timestamp, Topic,
+    HandlerName, Key, MessageId, Part, Recorded, StreamId, TimerWrite, Timestamp, ToId, Topic,
 };
 
 /// A handler of events from a topic. It has no state of its own and writes nothing itself: it tells its
 /// [`Reaction`] what shall happen, and the runtime commits all of it at once, together with the proof that the
 /// event was handled.
+///
+/// Implement it for what calls the outside world. A rule that only tells is a function: [`reactor`].
 pub trait Reactor: Send + Sync + 'static {
-    /// Its stable name. Idempotency keys for the outside world are made of it.
-    const NAME: &'static str;
     /// The events that it understands. Others of the topic are void for it, and counted.
     type Event: Event;
+
+    /// Its stable name. Idempotency keys for the outside world are made of it.
+    fn name(&self) -> &'static str;
 
     /// Reacts to an event. May call the outside world, with [`Reaction::idempotency_key`]: such calls happen at
     /// least once. What it tells `cx` happens exactly once.
@@ -139,12 +145,12 @@ impl Reaction {
     /// A poison failure when the id can't name a stream.
     pub fn execute<A: Aggregate>(
         &mut self,
-        id: &A::Id,
+        id: impl ToId<A::Id>,
         command: A::Command,
     ) -> Result<&mut Execution, Failure> {
         let category =
             Category::new(A::CATEGORY).map_err(|error| Failure::poison(error.to_string()))?;
-        let stream = StreamId::new(category, id.to_string())
+        let stream = StreamId::new(category, id.to_id())
             .map_err(|error| Failure::poison(error.to_string()))?;
         self.effects.push(Effect::Execute(Execution {
             stream,
@@ -318,7 +324,7 @@ impl<R: Reactor> Reacting<R> {
 #[async_trait::async_trait]
 impl<R: Reactor> AnyReactor for Reacting<R> {
     fn name(&self) -> &'static str {
-        R::NAME
+        self.reactor.name()
     }
 
     fn names(&self) -> Vec<&'static str> {
@@ -337,7 +343,7 @@ impl<R: Reactor> AnyReactor for Reacting<R> {
                 return Err(Failure::poison(format!(
                     "`{}` is of a version that handler `{}` doesn't know: update this service, then redrive",
                     incoming.event_type,
-                    R::NAME
+                    self.reactor.name()
                 )));
             }
         };
@@ -355,6 +361,6 @@ impl<R: Reactor> AnyReactor for Reacting<R> {
 
 impl<R: Reactor> std::fmt::Debug for Reacting<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Reacting({})", R::NAME)
+        write!(f, "Reacting({})", self.reactor.name())
     }
 }

@@ -21,16 +21,16 @@
 //!   written, and `fatal` after a failed sync, since nobody knows what the disk holds then.
 //! * **No clock.** An adapter uses the times that it is given, but for its own waiting.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    At, AuditEntry, Category, Commit, CommitError, Committed, Epoch, Error, Fence, Group, InboxId,
-    InboxRow, Lane, MessageId, Parked, ParkedId, ParkedState, Position, ProjectionName, Record,
-    ServiceName, Start, StoreId, StreamId, Timer, Timestamp, Topic, Version, Views,
+    At, AuditEntry, Category, Commit, CommitError, Committed, Env, Epoch, Error, Fence, Group,
+    InboxId, InboxRow, Lane, MessageId, Parked, ParkedId, ParkedState, Position, ProjectionName,
+    Record, ServiceName, Start, StoreId, StreamId, Timer, Timestamp, Topic, Version, Views,
 };
 
 /// Who a store is.
@@ -42,6 +42,20 @@ pub struct StoreIdentity {
     pub service: ServiceName,
     /// Its present epoch.
     pub epoch: Epoch,
+}
+
+/// Where the stores of services are: a directory, a database.
+#[async_trait]
+pub trait Stores: fmt::Debug + Send + Sync + 'static {
+    /// Opens the store of `service`, which is made if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// What the engine said, classified.
+    async fn open(&self, service: &ServiceName, env: &Env) -> Result<Arc<dyn Store>, Error>;
+
+    /// Finishes what was handed over and closes all of them: what they are asked afterwards fails.
+    async fn close(&self);
 }
 
 /// What a store can do beyond the contract, as facts.

@@ -105,6 +105,28 @@ impl From<StreamId> for String {
     }
 }
 
+/// What names an aggregate whose ids are `Id`s: such an id, or a text that becomes one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name an aggregate whose ids are `{Id}`",
+    note = "give `&{Id}`, or a text if `{Id}` is made from one (`From<&str>`)"
+)]
+pub trait ToId<Id> {
+    /// The id as its stream is called by it.
+    fn to_id(self) -> String;
+}
+
+impl<Id: fmt::Display> ToId<Id> for &Id {
+    fn to_id(self) -> String {
+        self.to_string()
+    }
+}
+
+impl<Id: fmt::Display + for<'a> From<&'a str>> ToId<Id> for &str {
+    fn to_id(self) -> String {
+        Id::from(self).to_string()
+    }
+}
+
 /// What a writer expects of a stream, checked when its commit is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ExpectedVersion {

@@ -2,7 +2,8 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use factum_core::{Env, Error, ServiceName, StoreId};
+use async_trait::async_trait;
+use factum_core::{Env, Error, ServiceName, Store, StoreId, Stores};
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::{
@@ -114,5 +115,17 @@ impl fmt::Debug for Sqlite {
         f.debug_struct("Sqlite")
             .field("path", &self.file.path)
             .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Stores for Sqlite {
+    async fn open(&self, service: &ServiceName, env: &Env) -> Result<Arc<dyn Store>, Error> {
+        let store: Arc<dyn Store> = self.store(service, env).await?;
+        Ok(store)
+    }
+
+    async fn close(&self) {
+        self.clone().close().await;
     }
 }

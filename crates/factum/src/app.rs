@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Broker, Env, Error, Group, ServiceName, Store, Topic, TopicSpec};
+use factum_core::{Broker, Env, Error, Group, ServiceName, Store, Stores, TopicSpec};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Commands, GroupSpec, Health, Operations, Queries, Service, Status, consumer, maintenance,
+    Commands, Health, Operations, Queries, Service, Status, consumer, maintenance,
     metrics::Registered,
     projector::{self, Progress},
-    relay, timers,
+    relay, timers, topics,
     work::Core,
 };
 
@@ -22,29 +22,68 @@ use crate::{
 /// again by the next owner.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 
+/// How many partitions a topic gets that nobody describes.
+const PARTITIONS: u32 = 8;
+
 /// Services, each with its store, on one broker. Nothing runs before [`App::start`].
 #[must_use]
 pub struct App {
     env: Env,
     broker: Arc<dyn Broker>,
-    services: Vec<(Service, Arc<dyn Store>)>,
+    /// Where services find their stores that did not bring one.
+    stores: Option<Arc<dyn Stores>>,
+    services: Vec<(Service, Option<Arc<dyn Store>>)>,
+    partitions: u32,
     metrics: Registered,
 }
 
 impl App {
-    /// An app without services.
+    /// An app without services on `broker`.
     pub fn new(env: Env, broker: Arc<dyn Broker>) -> Self {
         Self {
             env,
             broker,
+            stores: None,
             services: Vec::new(),
+            partitions: PARTITIONS,
             metrics: Registered::default(),
         }
     }
 
-    /// Adds a service and the store that it owns.
-    pub fn service(mut self, service: Service, store: Arc<dyn Store>) -> Self {
-        self.services.push((service, store));
+    /// An app with everything in one directory, which is made if there is none: stores, views and topics.
+    ///
+    /// # Errors
+    ///
+    /// When the directory can't be used, or another process uses it.
+    #[cfg(feature = "sqlite")]
+    pub async fn embedded(directory: impl Into<std::path::PathBuf>) -> Result<Self, Error> {
+        let env = crate::system_env();
+        let sqlite = crate::Sqlite::open(&crate::SqliteOptions::new(directory))?;
+        let broker = Arc::new(sqlite.broker(&env).await?);
+        Ok(Self::new(env, broker).stores(Arc::new(sqlite)))
+    }
+
+    /// Where the services' stores are. They are closed when the app has stopped.
+    pub fn stores(mut self, stores: Arc<dyn Stores>) -> Self {
+        self.stores = Some(stores);
+        self
+    }
+
+    /// How many partitions a topic gets that no service describes and that does not exist yet. Default: 8.
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.partitions = partitions.max(1);
+        self
+    }
+
+    /// Adds a service, with the store of its name.
+    pub fn service(mut self, service: Service) -> Self {
+        self.services.push((service, None));
+        self
+    }
+
+    /// Adds a service on a store that was opened elsewhere, and is closed there.
+    pub fn service_on(mut self, store: Arc<dyn Store>, service: Service) -> Self {
+        self.services.push((service, Some(store)));
         self
     }
 
@@ -54,14 +93,50 @@ impl App {
     ///
     /// Class fatal, naming the service and the mistake; else what the store or broker said.
     pub async fn start(self) -> Result<Running, Error> {
+        let described = self
+            .services
+            .iter()
+            .flat_map(|(service, _)| &service.topics);
+        let described: Vec<TopicSpec> = described.cloned().collect();
         let mut services = BTreeMap::new();
         for (service, store) in self.services {
             let name = service.name.clone();
             service.check()?;
-            let running =
-                RunningService::prepare(service, store, &self.env, &self.broker, &self.metrics)
-                    .await
-                    .map_err(|error| error.while_(format!("starting service `{name}`")))?;
+            let running = async {
+                let store = match (store, &self.stores) {
+                    (Some(store), _) => store,
+                    (None, Some(stores)) => stores.open(&name, &self.env).await?,
+                    (None, None) => {
+                        return Err(Error::fatal(
+                            "it has no store: say where with `App::stores`, or bring one with `App::service_on`",
+                        ));
+                    }
+                };
+                let topics = topics::ensure(
+                    &service,
+                    &described,
+                    self.partitions,
+                    &*store,
+                    &*self.broker,
+                )
+                .await?;
+                let core = Core::new(
+                    name.clone(),
+                    store,
+                    self.env.clone(),
+                    service.kinds.clone(),
+                    topics,
+                    self.metrics.of(&name),
+                );
+                Ok(RunningService::new(
+                    service,
+                    Arc::new(core),
+                    self.broker.clone(),
+                ))
+            };
+            let running = running
+                .await
+                .map_err(|error: Error| error.while_(format!("starting service `{name}`")))?;
             if services.insert(name.clone(), running).is_some() {
                 return Err(Error::fatal(format!("service `{name}` is declared twice")));
             }
@@ -70,6 +145,7 @@ impl App {
         Ok(Running {
             services,
             broker: self.broker,
+            stores: self.stores,
             metrics: self.metrics,
         })
     }
@@ -88,6 +164,7 @@ impl fmt::Debug for App {
 pub struct Running {
     services: BTreeMap<ServiceName, RunningService>,
     broker: Arc<dyn Broker>,
+    stores: Option<Arc<dyn Stores>>,
     metrics: Registered,
 }
 
@@ -112,10 +189,14 @@ impl Running {
         &self.metrics
     }
 
-    /// Stops all services: finishes or gives back what is held, commits, leaves the groups.
+    /// Stops all services: finishes or gives back what is held, commits, leaves the groups. Then closes the stores
+    /// that it opened: commands and queries fail afterwards.
     pub async fn stop(&self) {
         let stops = self.services.values().map(RunningService::stop);
         futures_util::future::join_all(stops).await;
+        if let Some(stores) = &self.stores {
+            stores.close().await;
+        }
     }
 }
 
@@ -143,60 +224,15 @@ impl Drop for Tasks {
 }
 
 impl RunningService {
-    async fn prepare(
-        service: Service,
-        store: Arc<dyn Store>,
-        env: &Env,
-        broker: &Arc<dyn Broker>,
-        metrics: &Registered,
-    ) -> Result<Self, Error> {
-        let mut topics = BTreeMap::new();
-        let dead_letters = service.groups.iter().flat_map(GroupSpec::topics);
-        let dead_letters: Vec<_> = dead_letters.collect();
-        let read = dead_letters
-            .iter()
-            .filter_map(|topic| service.topics.iter().find(|spec| spec.topic == *topic));
-        let mut specs = service.topics.clone();
-        for spec in read {
-            // The copy of a dead letter goes to the partition that it came from.
-            let topic = Topic::new(format!("{}{}", spec.topic, crate::dead_letter::SUFFIX))
-                .map_err(|error| Error::fatal(error.to_string()))?;
-            if !specs.iter().any(|known| known.topic == topic) {
-                specs.push(TopicSpec {
-                    topic,
-                    ..spec.clone()
-                });
-            }
-        }
-        for topic in &dead_letters {
-            if !specs.iter().any(|spec| spec.topic == *topic) {
-                return Err(Error::fatal(format!(
-                    "topic `{topic}` is read and not declared: add `.topic(TopicSpec::new(..))`"
-                )));
-            }
-        }
-        for spec in &specs {
-            broker.ensure_topic(spec).await?;
-            store.pin_topic(&spec.topic, spec.partitions).await?;
-            topics.insert(spec.topic.clone(), spec.partitions);
-        }
-        let metrics = metrics.of(&service.name);
-        let core = Arc::new(Core::new(
-            service.name.clone(),
-            store,
-            env.clone(),
-            service.kinds.clone(),
-            topics,
-            metrics,
-        ));
-        Ok(Self {
+    fn new(service: Service, core: Arc<Core>, broker: Arc<dyn Broker>) -> Self {
+        Self {
             core,
             service: Arc::new(service),
-            broker: broker.clone(),
+            broker,
             progress: Progress::default(),
             health: Health::default(),
             tasks: Mutex::new(None),
-        })
+        }
     }
 
     /// Its name.

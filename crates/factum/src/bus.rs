@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use factum_core::{
     Aggregate, Category, CommandInput, CommitError, Effect, Error, ErrorClass, Execution, Input,
-    Loaded, MessageId, Metadata, StreamId, Token, TopicWrite, Version,
+    Loaded, MessageId, Metadata, StreamId, ToId, Token, TopicWrite, Version,
 };
 
 use crate::work::{Applied, Cause, Core, Work, WorkError};
@@ -105,7 +105,7 @@ impl Commands {
     /// See [`CommandError`].
     pub async fn execute<A: Aggregate>(
         &self,
-        id: &A::Id,
+        id: impl ToId<A::Id>,
         command: A::Command,
     ) -> Result<Executed, CommandError<A::Error>> {
         self.execute_with::<A>(id, command, CommandOptions::default())
@@ -119,7 +119,7 @@ impl Commands {
     /// See [`CommandError`].
     pub async fn execute_with<A: Aggregate>(
         &self,
-        id: &A::Id,
+        id: impl ToId<A::Id>,
         command: A::Command,
         options: CommandOptions,
     ) -> Result<Executed, CommandError<A::Error>> {
@@ -142,7 +142,7 @@ impl Commands {
 
     async fn carry_out<A: Aggregate>(
         &self,
-        id: &A::Id,
+        id: impl ToId<A::Id>,
         command: A::Command,
         options: CommandOptions,
     ) -> Result<Executed, CommandError<A::Error>> {
@@ -255,7 +255,7 @@ impl Commands {
     /// # Errors
     ///
     /// When the store fails or an event can't be read.
-    pub async fn load<A: Aggregate>(&self, id: &A::Id) -> Result<(A, Version), Error> {
+    pub async fn load<A: Aggregate>(&self, id: impl ToId<A::Id>) -> Result<(A, Version), Error> {
         let stream = stream_of::<A>(id).map_err(Error::poison)?;
         let aggregate = self.core.load(&stream).await?;
         let loaded = aggregate.as_any().downcast_ref::<Loaded<A>>();
@@ -269,9 +269,9 @@ impl Commands {
     }
 }
 
-fn stream_of<A: Aggregate>(id: &A::Id) -> Result<StreamId, String> {
+fn stream_of<A: Aggregate>(id: impl ToId<A::Id>) -> Result<StreamId, String> {
     let category = Category::new(A::CATEGORY).map_err(|error| error.to_string())?;
-    StreamId::new(category, id.to_string()).map_err(|error| error.to_string())
+    StreamId::new(category, id.to_id()).map_err(|error| error.to_string())
 }
 
 /// The token for what was applied.

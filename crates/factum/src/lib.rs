@@ -14,6 +14,7 @@ pub use factum_sqlite::{Sqlite, SqliteBroker, SqliteOptions, SqliteStore};
 mod env;
 pub use env::system_env;
 mod service;
+mod topics;
 pub use service::{GroupSpec, Service};
 mod app;
 pub use app::{App, Running, RunningService};
@@ -27,6 +28,7 @@ mod relay;
 mod work;
 pub use queries::{Found, Fresh, Queries, QueryError, Stale};
 mod maintenance;
+pub mod telemetry;
 mod timers;
 pub use timers::TimerHandler;
 mod health;
@@ -52,6 +54,7 @@ mod guide {
     page!(Aggregates, "../../../docs/guide/aggregates.md");
     page!(Reactors, "../../../docs/guide/reactors.md");
     page!(Projections, "../../../docs/guide/projections.md");
+    page!(Running, "../../../docs/guide/running.md");
     page!(Failures, "../../../docs/guide/failures.md");
     page!(Evolution, "../../../docs/guide/evolution.md");
 }

@@ -140,6 +140,37 @@ impl Queries {
         Ok(Fresh { value, at })
     }
 
+    /// The row `id` of `view` as soon as it meets `condition`: for what follows from a command further on than its
+    /// token reaches.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queries::get`]; [`Stale::Timeout`] when it doesn't come to that in time.
+    pub async fn wait_for<T: DeserializeOwned>(
+        &self,
+        view: View<T>,
+        id: &str,
+        condition: impl Fn(&T) -> bool,
+    ) -> Result<Fresh<T>, QueryError> {
+        let part = self.progress.of(&self.definition(&view.name())?.projection);
+        let waited = async {
+            loop {
+                let Fresh { value, at } = self.get(view, id, None).await?;
+                if let Some(value) = value.filter(&condition) {
+                    return Ok(Fresh { value, at });
+                }
+                let next = At {
+                    position: at.position.next(),
+                    ..at
+                };
+                part.reach(Some(next)).await.map_err(Stale::Failed)?;
+            }
+        };
+        timeout(self.timeout, waited)
+            .await
+            .unwrap_or_else(|_| Err(Stale::Timeout.into()))
+    }
+
     /// A page of the rows of `view` that meet `query`.
     ///
     /// # Errors

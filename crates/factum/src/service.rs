@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use factum_core::{
-    Aggregate, AggregateKind, AnyProjection, AnyReactor, Category, Error, Group, Kind, Projecting,
-    Projection, Reacting, Reactor, RetryPolicy, Room, ServiceName, Start, Topic, TopicSpec,
+    Aggregate, AggregateKind, AnyProjection, AnyReactor, Category, Error, Event, Group, Kind,
+    Projecting, Projection, Reacting, Reactor, RetryPolicy, Room, ServiceName, Start, Topic,
+    TopicSpec,
 };
 
 /// A service: the owner of one store, and all the code that works on it.
@@ -81,7 +82,8 @@ impl Service {
         self
     }
 
-    /// Makes sure of a topic, which this service publishes to or reads.
+    /// Describes a topic that this service publishes to or reads. One that no service of the app describes is
+    /// taken as the broker has it, or made with [`App::partitions`](crate::App::partitions).
     pub fn topic(mut self, topic: TopicSpec) -> Self {
         self.topics.push(topic);
         self
@@ -91,16 +93,6 @@ impl Service {
         let fatal = |what: String| Err(Error::fatal(format!("service `{}`: {what}", self.name)));
         if let Some(error) = self.errors.first() {
             return Err(error.clone().while_(format!("service `{}`", self.name)));
-        }
-        for kind in self.kinds.values() {
-            if let Some(topic) = kind.topic()
-                && !self.topics.iter().any(|spec| spec.topic.as_str() == topic)
-            {
-                return fatal(format!(
-                    "aggregate `{}` publishes to topic `{topic}`, which is not declared: add `.topic(..)`",
-                    kind.category()
-                ));
-            }
         }
         for (index, group) in self.groups.iter().enumerate() {
             if self.groups[..index]
@@ -168,8 +160,21 @@ impl GroupSpec {
         }
     }
 
+    /// Adds a handler of the events of its kind, from the topic that they are published to.
+    pub fn on<R: Reactor>(self, reactor: R) -> Self {
+        let topic = const {
+            match <R::Event as Event>::TOPIC {
+                Some(topic) => topic,
+                None => panic!(
+                    "these events have no topic: give them #[event(topic = \"..\")], or say `on_topic`"
+                ),
+            }
+        };
+        self.on_topic(topic, reactor)
+    }
+
     /// Adds a handler of messages from `topic`.
-    pub fn on<R: Reactor>(mut self, topic: &'static str, reactor: R) -> Self {
+    pub fn on_topic<R: Reactor>(mut self, topic: &'static str, reactor: R) -> Self {
         match Reacting::new(reactor) {
             Ok(reactor) => self.reactors.push((Topic::of(topic), Arc::new(reactor))),
             Err(error) => self

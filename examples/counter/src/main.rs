@@ -1,11 +1,10 @@
 //! The smallest service: counters that count, a reactor that adds up all of them, and a view to look at.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::error::Error;
 
 use factum::{
-    Aggregate, App, Decision, Event, Failure, GroupSpec, Projection, Reaction, Reactor, Recorded,
-    RowSet, Service, ServiceName, Sqlite, SqliteOptions, Topic, TopicSpec, View, ViewDefinition,
-    system_env,
+    Aggregate, App, Decision, Event, Failure, GroupSpec, Projection, Reaction, Recorded, RowSet,
+    Service, View, ViewDefinition, reactor,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,11 +33,9 @@ impl Aggregate for Counter {
     type Error = Full;
 
     fn handle(&self, by: u32, _: &Decision) -> Result<Vec<CounterEvent>, Full> {
-        if self.total + by > 100 {
-            Err(Full)
-        } else {
-            Ok(vec![CounterEvent::Counted { by }])
-        }
+        (self.total + by <= 100)
+            .then(|| vec![CounterEvent::Counted { by }])
+            .ok_or(Full)
     }
 
     fn apply(&mut self, CounterEvent::Counted { by }: &CounterEvent) {
@@ -47,23 +44,12 @@ impl Aggregate for Counter {
 }
 
 /// Counts on `all` whatever any other counter counts: once, however often the event comes.
-struct AddUp;
-
-impl Reactor for AddUp {
-    const NAME: &'static str = "add-up";
-    type Event = CounterEvent;
-
-    async fn react(
-        &self,
-        event: &Recorded<CounterEvent>,
-        cx: &mut Reaction,
-    ) -> Result<(), Failure> {
-        let CounterEvent::Counted { by } = event.data;
-        if event.aggregate_id.as_deref() != Some("all") {
-            cx.execute::<Counter>(&"all".into(), by)?;
-        }
-        Ok(())
+fn add_up(event: &Recorded<CounterEvent>, cx: &mut Reaction) -> Result<(), Failure> {
+    let CounterEvent::Counted { by } = event.data;
+    if event.aggregate_id()? != "all" {
+        cx.execute::<Counter>("all", by)?;
     }
+    Ok(())
 }
 
 const COUNTERS: View<Counter> = View::new("counters");
@@ -84,7 +70,7 @@ impl Projection for Counters {
         event: &Recorded<CounterEvent>,
         rows: &mut RowSet<'_>,
     ) -> Result<(), Failure> {
-        let id = event.aggregate_id.as_deref().unwrap_or_default();
+        let id = event.aggregate_id()?;
         let mut counter = rows.get(COUNTERS, id).await?.unwrap_or_default();
         counter.apply(&event.data);
         rows.put(COUNTERS, id, &counter)
@@ -94,45 +80,31 @@ impl Projection for Counters {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "what it counted is what it is run for")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let directory = tempfile::tempdir()?;
-    let (env, sqlite) = (
-        system_env(),
-        Sqlite::open(&SqliteOptions::new(directory.path()))?,
-    );
-    let store = sqlite.store(&ServiceName::of("counter"), &env).await?;
-    let broker = Arc::new(sqlite.broker(&env).await?);
     let service = Service::new("counter")
-        .topic(TopicSpec::new(Topic::of("counters"), 4))
         .aggregate::<Counter>()
-        .group(GroupSpec::new("add-up").on("counters", AddUp))
+        .group(GroupSpec::new("add-up").on(reactor("add-up", add_up)))
         .projection(Counters);
-    let app = App::new(env, broker)
-        .service(service, store)
-        .start()
-        .await?;
+    let directory = tempfile::tempdir()?;
+    let app = App::embedded(directory.path()).await?.service(service);
+    let app = app.start().await?;
 
     let counter = app.service("counter").expect("it was added above");
     let (commands, queries) = (counter.commands(), counter.queries());
-    let counted = commands.execute::<Counter>(&"tea".into(), 3).await?;
+    let counted = commands.execute::<Counter>("tea", 3).await?;
     let tea = queries.get(COUNTERS, "tea", Some(&counted.token)).await?;
     println!("tea: {}", tea.value.unwrap_or_default().total);
 
-    commands.execute::<Counter>(&"milk".into(), 4).await?;
+    commands.execute::<Counter>("milk", 4).await?;
     // Adding up happens later, so its row is waited for.
-    let mut all = Counter::default();
-    while all.total < 7 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        let row = queries.get(COUNTERS, "all", None).await?;
-        all = row.value.unwrap_or_default();
-    }
-    println!("all: {}", all.total);
+    let all = queries.wait_for(COUNTERS, "all", |all| all.total == 7);
+    println!("all: {}", all.await?.value.total);
     app.stop().await;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use factum_testkit::{given, project, when_event};
+    use factum_testkit::{given, given_event, project};
 
     use super::*;
 
@@ -148,7 +120,9 @@ mod tests {
 
     #[test]
     fn adds_up_and_shows_what_was_counted() {
-        when_event(AddUp, COUNTED)
+        given_event(COUNTED)
+            .of("counter/tea", 1)
+            .when(reactor("add-up", add_up))
             .then_executes::<Counter>("all", 60)
             .is_idempotent();
         project(Counters).events("counter/tea", [COUNTED]).then_row(

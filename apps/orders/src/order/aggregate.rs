@@ -336,24 +336,5 @@ fn invalid<T>(field: &str, problem: String) -> Result<T, OrderError> {
     })
 }
 
-macro_rules! into_order_event {
-    ($($event:ident => $variant:ident),+) => {
-        $(impl From<$event> for OrderEvent {
-            fn from(event: $event) -> Self {
-                Self::$variant(event)
-            }
-        })+
-    };
-}
-
-into_order_event!(
-    OrderCreated => Created,
-    OrderPaymentRequested => PaymentRequested,
-    OrderPaid => Paid,
-    OrderConfirmed => Confirmed,
-    OrderShipped => Shipped,
-    OrderCancelled => Cancelled
-);
-
 #[cfg(test)]
 mod tests;

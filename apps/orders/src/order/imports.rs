@@ -1,43 +1,26 @@
 //! Facts of other services that the order service keeps in its own log, where its projections read them.
 
-use factum::{Failure, Reaction, Reactor, Recorded};
+use factum::{GroupSpec, Recorded, reactor};
 
 use crate::contracts::{ShelfEvent, Sku, UserRegistered};
 
-pub(super) struct ImportUser;
-
-impl Reactor for ImportUser {
-    const NAME: &'static str = "import-user";
-    type Event = UserRegistered;
-
-    async fn react(
-        &self,
-        event: &Recorded<UserRegistered>,
-        cx: &mut Reaction,
-    ) -> Result<(), Failure> {
-        cx.import(
-            "user",
-            event.data.user_id.as_str(),
-            &event.data,
-            event.timestamp,
-        )
-    }
-}
-
-pub(super) struct ImportShelf;
-
-impl Reactor for ImportShelf {
-    const NAME: &'static str = "import-shelf";
-    type Event = ShelfEvent;
-
-    async fn react(&self, event: &Recorded<ShelfEvent>, cx: &mut Reaction) -> Result<(), Failure> {
-        cx.import(
-            "shelf",
-            level(&event.data).0.as_str(),
-            &event.data,
-            event.timestamp,
-        )
-    }
+/// Keeps the facts of others in the own log, where the projections can read them.
+pub(super) fn group() -> GroupSpec {
+    GroupSpec::new("order-imports")
+        .on(reactor(
+            "import-user",
+            |event: &Recorded<UserRegistered>, cx| {
+                let user = event.data.user_id.as_str();
+                cx.import("user", user, &event.data, event.timestamp)
+            },
+        ))
+        .on(reactor(
+            "import-shelf",
+            |event: &Recorded<ShelfEvent>, cx| {
+                let (sku, _) = level(&event.data);
+                cx.import("shelf", sku.as_str(), &event.data, event.timestamp)
+            },
+        ))
 }
 
 /// The thing that an event is about, and how many are available afterwards.

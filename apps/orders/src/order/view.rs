@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Status, imports::level};
 use crate::contracts::{
     Currency, Item, OrderCreated, OrderEvent, OrderId, PaymentMode, ShelfEvent, Sku, UserId,
-    UserRegistered, order_of,
+    UserRegistered, order_or,
 };
 
 /// Orders by id, each with its user's name and e-mail address.
@@ -134,7 +134,7 @@ impl Projection for KeepOrders {
             OrderEvent::Shipped(event) => (&event.order_id, Some(Status::Shipped)),
             OrderEvent::Cancelled(event) => (&event.order_id, Some(Status::Cancelled)),
         };
-        let order = order_of(event, order.as_ref())?;
+        let order = order_or(order.as_ref(), event)?;
         let change = |row: &mut OrderRow| {
             row.updated_at = event.timestamp;
             row.status = status.unwrap_or(row.status);
@@ -158,7 +158,7 @@ async fn take_order(
     created: &OrderCreated,
     rows: &mut RowSet<'_>,
 ) -> Result<(), Failure> {
-    let order_id = order_of(event, created.order_id.as_ref())?;
+    let order_id = order_or(created.order_id.as_ref(), event)?;
     let OrderCreated {
         user_id,
         items,

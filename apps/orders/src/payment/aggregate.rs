@@ -82,57 +82,38 @@ impl Aggregate for Payment {
             amount,
             currency,
         } = self.clone();
-        Ok(match (command, status) {
-            (PaymentCommand::Complete(completed), PaymentStatus::Open) => {
-                vec![PaymentEvent::Completed(completed)]
-            }
+        let refund = |order_id, amount, currency, reason| RefundRequested {
+            order_id,
+            amount,
+            currency,
+            reason,
+        };
+        let event: PaymentEvent = match (command, status) {
+            (PaymentCommand::Complete(completed), PaymentStatus::Open) => completed.into(),
             // The order was given up while the card was charged.
-            (
-                PaymentCommand::Complete(PaymentCompleted {
-                    order_id,
-                    amount,
-                    currency,
-                    ..
-                }),
-                PaymentStatus::Voided,
-            ) => {
+            (PaymentCommand::Complete(charged), PaymentStatus::Voided) => {
                 let reason = "the order was given up before it was paid".into();
-                vec![PaymentEvent::RefundRequested(RefundRequested {
-                    order_id,
-                    amount,
-                    currency,
-                    reason,
-                })]
+                refund(charged.order_id, charged.amount, charged.currency, reason).into()
             }
-            (PaymentCommand::Fail(failed), PaymentStatus::Open) => {
-                vec![PaymentEvent::Failed(failed)]
+            (PaymentCommand::Fail(failed), PaymentStatus::Open) => failed.into(),
+            (PaymentCommand::Undo { order_id, reason }, PaymentStatus::Open) => PaymentVoided {
+                order_id: Some(order_id),
+                reason,
             }
-            (PaymentCommand::Undo { order_id, reason }, PaymentStatus::Open) => {
-                vec![PaymentEvent::Voided(PaymentVoided {
-                    order_id: Some(order_id),
-                    reason,
-                })]
-            }
+            .into(),
             (PaymentCommand::Undo { order_id, reason }, PaymentStatus::Completed) => {
-                let order_id = Some(order_id);
-                vec![PaymentEvent::RefundRequested(RefundRequested {
-                    order_id,
-                    amount,
-                    currency,
-                    reason,
-                })]
+                refund(Some(order_id), amount, currency, reason).into()
             }
-            (PaymentCommand::Refunded { order_id }, PaymentStatus::Refunding) => {
-                let order_id = Some(order_id);
-                vec![PaymentEvent::Refunded(PaymentRefunded {
-                    order_id,
-                    user_id,
-                    amount,
-                    currency,
-                })]
+            (PaymentCommand::Refunded { order_id }, PaymentStatus::Refunding) => PaymentRefunded {
+                order_id: Some(order_id),
+                user_id,
+                amount,
+                currency,
             }
-            _ => Vec::new(),
-        })
+            .into(),
+            _ => return Ok(Vec::new()),
+        };
+        Ok(vec![event])
     }
 
     fn apply(&mut self, event: &PaymentEvent) {

@@ -1,11 +1,11 @@
 //! What the payment service does about orders, and about its own promises to give money back.
 
-use factum::{Failure, Reaction, Reactor, Recorded};
+use factum::{Event, Failure, GroupSpec, Reaction, Reactor, Recorded, reactor};
 
 use super::{Payment, PaymentCommand};
 use crate::{
     contracts::{
-        Currency, Item, OrderCancelled, OrderCreated, OrderId, OrderPaymentRequested,
+        Currency, Item, OfOrder, OrderCancelled, OrderCreated, OrderId, OrderPaymentRequested,
         PaymentCompleted, PaymentFailed, PaymentMode, RefundRequested, StockRejected, UserId,
         order_of,
     },
@@ -77,18 +77,40 @@ fn failure(error: GatewayError) -> Failure {
     }
 }
 
-pub(super) struct ChargeOrder(pub(super) Gateway);
+/// Follows orders, and what becomes of them.
+pub(super) fn orders(gateway: &Gateway) -> GroupSpec {
+    GroupSpec::new("payment-service")
+        .on(ChargeOrder(gateway.clone()))
+        .on(ChargeOnRequest(gateway.clone()))
+        .on(undo("payment-cancelled", |event: &OrderCancelled| {
+            &event.reason
+        }))
+        .on(undo("payment-out-of-stock", |event: &StockRejected| {
+            &event.reason
+        }))
+}
+
+/// Keeps the service's own promises to give money back.
+pub(super) fn refunds(gateway: &Gateway) -> GroupSpec {
+    GroupSpec::new("payment-refunds").on(GiveBack(gateway.clone()))
+}
+
+/// Charges an order as soon as it is placed, unless it is to be paid by hand.
+struct ChargeOrder(Gateway);
 
 impl Reactor for ChargeOrder {
-    const NAME: &'static str = "charge";
     type Event = OrderCreated;
+
+    fn name(&self) -> &'static str {
+        "charge"
+    }
 
     async fn react(
         &self,
         event: &Recorded<OrderCreated>,
         cx: &mut Reaction,
     ) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
+        let order_id = order_of(event)?;
         let OrderCreated {
             user_id,
             items,
@@ -101,31 +123,34 @@ impl Reactor for ChargeOrder {
         if payment == PaymentMode::Manual {
             return Ok(());
         }
-        Bill {
+        let bill = Bill {
             order_id,
             user_id,
             items,
             amount,
             currency,
             card,
-        }
-        .charge(&self.0, cx)
-        .await
+        };
+        bill.charge(&self.0, cx).await
     }
 }
 
-pub(super) struct ChargeOnRequest(pub(super) Gateway);
+/// Charges an order when its user says so.
+struct ChargeOnRequest(Gateway);
 
 impl Reactor for ChargeOnRequest {
-    const NAME: &'static str = "charge-on-request";
     type Event = OrderPaymentRequested;
+
+    fn name(&self) -> &'static str {
+        "charge-on-request"
+    }
 
     async fn react(
         &self,
         event: &Recorded<OrderPaymentRequested>,
         cx: &mut Reaction,
     ) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
+        let order_id = order_of(event)?;
         let OrderPaymentRequested {
             user_id,
             items,
@@ -134,96 +159,64 @@ impl Reactor for ChargeOnRequest {
             card,
             ..
         } = event.data.clone();
-        Bill {
+        let bill = Bill {
             order_id,
             user_id,
             items,
             amount,
             currency,
             card,
-        }
-        .charge(&self.0, cx)
-        .await
+        };
+        bill.charge(&self.0, cx).await
     }
 }
 
-pub(super) struct OnCancelled;
-
-impl Reactor for OnCancelled {
-    const NAME: &'static str = "payment-cancelled";
-    type Event = OrderCancelled;
-
-    async fn react(
-        &self,
-        event: &Recorded<OrderCancelled>,
-        cx: &mut Reaction,
-    ) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
-        let reason = event.data.reason.clone();
-        cx.execute::<Payment>(
-            &order_id,
-            PaymentCommand::Undo {
-                order_id: order_id.clone(),
-                reason,
-            },
-        )?;
+/// Undoes the payment of an order that comes to nothing, for the reason that the event gives.
+fn undo<E: Event + OfOrder>(
+    name: &'static str,
+    reason: fn(&E) -> &String,
+) -> impl Reactor<Event = E> {
+    reactor(name, move |event: &Recorded<E>, cx| {
+        let order_id = order_of(event)?;
+        let undo = PaymentCommand::Undo {
+            order_id: order_id.clone(),
+            reason: reason(&event.data).clone(),
+        };
+        cx.execute::<Payment>(&order_id, undo)?;
         Ok(())
-    }
+    })
 }
 
-pub(super) struct OnOutOfStock;
-
-impl Reactor for OnOutOfStock {
-    const NAME: &'static str = "payment-out-of-stock";
-    type Event = StockRejected;
-
-    async fn react(
-        &self,
-        event: &Recorded<StockRejected>,
-        cx: &mut Reaction,
-    ) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
-        let reason = event.data.reason.clone();
-        cx.execute::<Payment>(
-            &order_id,
-            PaymentCommand::Undo {
-                order_id: order_id.clone(),
-                reason,
-            },
-        )?;
-        Ok(())
-    }
-}
-
-pub(super) struct GiveBack(pub(super) Gateway);
+/// Tells the gateway to give money back that was promised.
+struct GiveBack(Gateway);
 
 impl Reactor for GiveBack {
-    const NAME: &'static str = "give-back";
     type Event = RefundRequested;
+
+    fn name(&self) -> &'static str {
+        "give-back"
+    }
 
     async fn react(
         &self,
         event: &Recorded<RefundRequested>,
         cx: &mut Reaction,
     ) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
+        let order_id = order_of(event)?;
         let RefundRequested {
             amount, currency, ..
         } = event.data.clone();
-        let key = cx.idempotency_key("refund");
         let refund = Refund {
-            key,
+            key: cx.idempotency_key("refund"),
             order_id: order_id.clone(),
             amount,
             currency,
         };
         self.0.refund(refund).await.map_err(failure)?;
-        cx.execute::<Payment>(
-            &order_id,
-            PaymentCommand::Refunded {
-                order_id: order_id.clone(),
-            },
-        )?;
+        let refunded = PaymentCommand::Refunded {
+            order_id: order_id.clone(),
+        };
+        cx.execute::<Payment>(&order_id, refunded)?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use factum::{Failure, Projection, Recorded, RowSet, View, ViewDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::PaymentStatus;
-use crate::contracts::{Currency, OrderId, PaymentEvent, order_of};
+use crate::contracts::{Currency, OrderId, PaymentEvent, order_or};
 
 /// Payments by order.
 pub const PAYMENTS: View<PaymentRow> = View::new("payments");
@@ -69,7 +69,7 @@ impl Projection for KeepPayments {
             }
             PaymentEvent::Refunded(event) => (&event.order_id, PaymentStatus::Refunded, None, None),
         };
-        let order_id = order_of(event, order_id.as_ref())?;
+        let order_id = order_or(order_id.as_ref(), event)?;
         let before = rows.get(PAYMENTS, order_id.as_str()).await?;
         let mut row = before.unwrap_or_else(|| PaymentRow {
             order_id: order_id.clone(),

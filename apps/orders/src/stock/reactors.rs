@@ -1,6 +1,6 @@
 //! What the stock service does about payments and orders, and about its own promises to put things back.
 
-use factum::{Failure, Reaction, Reactor, Recorded};
+use factum::{Event, Failure, GroupSpec, Reaction, Reactor, Recorded, reactor};
 
 use super::{
     Reservation, ReservationCommand, Shelf, ShelfCommand, ShelfError,
@@ -8,23 +8,70 @@ use super::{
     reservation::Ended,
 };
 use crate::contracts::{
-    Item, OrderCancelled, OrderCreated, OrderId, OrderShipped, PaymentCompleted, Sku,
+    Item, OfOrder, OrderCancelled, OrderCreated, OrderId, OrderShipped, PaymentCompleted,
     StockReleased, StockTaken, order_of, quantities,
 };
 
+/// Follows payments, and what becomes of orders.
+pub(super) fn follow(known: Orders) -> GroupSpec {
+    GroupSpec::new("stock-service")
+        .on(OnPaid(known))
+        .on(end("stock-cancelled", |_: &OrderCancelled, order_id| {
+            ReservationCommand::Release { order_id }
+        }))
+        .on(end("stock-shipped", |_: &OrderShipped, order_id| {
+            ReservationCommand::Take { order_id }
+        }))
+}
+
+/// Keeps orders here too: a payment may come without its items.
+pub(super) fn imports() -> GroupSpec {
+    GroupSpec::new("stock-imports").on(reactor(
+        "import-order",
+        |event: &Recorded<OrderCreated>, cx| {
+            let order_id = order_of(event)?;
+            cx.import(ORDER, order_id.as_str(), &event.data, event.timestamp)
+        },
+    ))
+}
+
+/// Moves things on the shelves once the reservation has said so.
+pub(super) fn shelves() -> GroupSpec {
+    GroupSpec::new("stock-shelves")
+        .on(reactor(
+            "put-back",
+            |event: &Recorded<StockReleased>, cx| {
+                put_back(&order_of(event)?, &event.data.items, cx)
+            },
+        ))
+        .on(reactor("take-away", |event: &Recorded<StockTaken>, cx| {
+            let order_id = order_of(event)?;
+            for (sku, _) in quantities(&event.data.items) {
+                let take = ShelfCommand::Take {
+                    order_id: order_id.clone(),
+                };
+                cx.execute::<Shelf>(&sku, take)?;
+            }
+            Ok(())
+        }))
+}
+
 /// A paid order: all its items are put aside, or none is.
-pub(super) struct OnPaid(pub(super) Orders);
+struct OnPaid(Orders);
 
 impl Reactor for OnPaid {
-    const NAME: &'static str = "reserve";
     type Event = PaymentCompleted;
+
+    fn name(&self) -> &'static str {
+        "reserve"
+    }
 
     async fn react(
         &self,
         event: &Recorded<PaymentCompleted>,
         cx: &mut Reaction,
     ) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
+        let order_id = order_of(event)?;
         let user_id = event.data.user_id.clone();
         let items = match &event.data.items {
             Some(items) => items.clone(),
@@ -62,6 +109,18 @@ impl Reactor for OnPaid {
     }
 }
 
+/// Ends the reservation of the order that an event is about.
+fn end<E: Event + OfOrder>(
+    name: &'static str,
+    how: fn(&E, OrderId) -> ReservationCommand,
+) -> impl Reactor {
+    reactor(name, move |event: &Recorded<E>, cx| {
+        let order_id = order_of(event)?;
+        cx.execute::<Reservation>(&order_id, how(&event.data, order_id.clone()))?;
+        Ok(())
+    })
+}
+
 fn put_back(order_id: &OrderId, items: &[Item], cx: &mut Reaction) -> Result<(), Failure> {
     for (sku, _) in quantities(items) {
         cx.execute::<Shelf>(
@@ -72,104 +131,6 @@ fn put_back(order_id: &OrderId, items: &[Item], cx: &mut Reaction) -> Result<(),
         )?;
     }
     Ok(())
-}
-
-pub(super) struct OnCancelled;
-
-impl Reactor for OnCancelled {
-    const NAME: &'static str = "stock-cancelled";
-    type Event = OrderCancelled;
-
-    async fn react(
-        &self,
-        event: &Recorded<OrderCancelled>,
-        cx: &mut Reaction,
-    ) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
-        cx.execute::<Reservation>(
-            &order_id,
-            ReservationCommand::Release {
-                order_id: order_id.clone(),
-            },
-        )?;
-        Ok(())
-    }
-}
-
-pub(super) struct OnShipped;
-
-impl Reactor for OnShipped {
-    const NAME: &'static str = "stock-shipped";
-    type Event = OrderShipped;
-
-    async fn react(
-        &self,
-        event: &Recorded<OrderShipped>,
-        cx: &mut Reaction,
-    ) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
-        cx.execute::<Reservation>(
-            &order_id,
-            ReservationCommand::Take {
-                order_id: order_id.clone(),
-            },
-        )?;
-        Ok(())
-    }
-}
-
-/// Orders are kept here too: a payment may come without its items.
-pub(super) struct ImportOrder;
-
-impl Reactor for ImportOrder {
-    const NAME: &'static str = "import-order";
-    type Event = OrderCreated;
-
-    async fn react(
-        &self,
-        event: &Recorded<OrderCreated>,
-        cx: &mut Reaction,
-    ) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
-        cx.import(ORDER, order_id.as_str(), &event.data, event.timestamp)
-    }
-}
-
-pub(super) struct OnReleased;
-
-impl Reactor for OnReleased {
-    const NAME: &'static str = "put-back";
-    type Event = StockReleased;
-
-    async fn react(
-        &self,
-        event: &Recorded<StockReleased>,
-        cx: &mut Reaction,
-    ) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
-        put_back(&order_id, &event.data.items, cx)
-    }
-}
-
-pub(super) struct OnTaken;
-
-impl Reactor for OnTaken {
-    const NAME: &'static str = "take-away";
-    type Event = StockTaken;
-
-    async fn react(&self, event: &Recorded<StockTaken>, cx: &mut Reaction) -> Result<(), Failure> {
-        let order_id = order_of(event, event.data.order_id.as_ref())?;
-        let skus: Vec<Sku> = quantities(&event.data.items).into_keys().collect();
-        for sku in skus {
-            cx.execute::<Shelf>(
-                &sku,
-                ShelfCommand::Take {
-                    order_id: order_id.clone(),
-                },
-            )?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

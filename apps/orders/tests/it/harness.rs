@@ -96,7 +96,7 @@ impl Fixture {
             email: "kim@example.org".into(),
         };
         let users = fixture.platform.commands(Role::Users);
-        users.execute::<User>(&"u-1".into(), kim).await.unwrap();
+        users.execute::<User>("u-1", kim).await.unwrap();
         fixture.receive("tea", 10).await;
         fixture.settle().await;
         fixture

@@ -377,10 +377,10 @@ async fn lost(world: &RefCell<World>, deeds: &[Deed], node: &Platform) -> Result
             .answered
             .get(&format!("deed-{index}"))
             .copied();
-        let id = format!("order-{order}").as_str().into();
+        let id = format!("order-{order}");
         let (_, version) = node
             .commands(Role::Order)
-            .load::<Order>(&id)
+            .load::<Order>(id.as_str())
             .await
             .map_err(|error| error.to_string())?;
         if accepted == Some(true) && version.0 == 0 {

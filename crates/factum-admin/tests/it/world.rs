@@ -66,8 +66,11 @@ pub(crate) enum Receipt {
 struct Write;
 
 impl Reactor for Write {
-    const NAME: &'static str = "write";
     type Event = AccountEvent;
+
+    fn name(&self) -> &'static str {
+        "write"
+    }
 
     async fn react(
         &self,
@@ -189,15 +192,13 @@ impl World {
             .topic(topic())
             .projection(Totals);
         let retry = RetryPolicy::never();
-        let receipts = Service::new("receipts").topic(topic()).group(
-            GroupSpec::new("receipts")
-                .on("accounts", Write)
-                .retry(retry),
-        );
+        let receipts = Service::new("receipts")
+            .topic(topic())
+            .group(GroupSpec::new("receipts").on(Write).retry(retry));
         let broker = Arc::new(MemoryTopicsDisk::new().open(env.clone()));
         let app = App::new(env.clone(), broker)
-            .service(accounts, store("accounts"))
-            .service(receipts, store("receipts"));
+            .service_on(store("accounts"), accounts)
+            .service_on(store("receipts"), receipts);
         let running = Arc::new(app.start().await.unwrap());
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -55,8 +55,11 @@ use crate::TestEnv;
 /// struct ChargeOrders;
 ///
 /// impl Reactor for ChargeOrders {
-///     const NAME: &'static str = "charge-orders";
 ///     type Event = OrderEvent;
+///
+///     fn name(&self) -> &'static str {
+///         "charge-orders"
+///     }
 ///
 ///     async fn react(&self, event: &Recorded<OrderEvent>, cx: &mut Reaction) -> Result<(), Failure> {
 ///         if let OrderEvent::Placed { order, total } = &event.data {
@@ -160,7 +163,7 @@ impl GivenEvent {
     #[track_caller]
     #[must_use = "say what is expected, with `.then_executes(..)` or one of its kind"]
     pub fn when<R: Reactor>(self, reactor: R) -> Reacted<R> {
-        let name = HandlerName::new(R::NAME).unwrap_or_else(|error| panic!("{error}"));
+        let name = HandlerName::new(reactor.name()).unwrap_or_else(|error| panic!("{error}"));
         let reactor = Reacting::new(reactor).unwrap_or_else(|error| panic!("{error:#}"));
         let mut reacted = Reacted {
             event: self,

@@ -138,8 +138,11 @@ impl<const R: u32> Projection for Balances<R> {
 pub(crate) struct ImportDeposits(pub(crate) Faults);
 
 impl Reactor for ImportDeposits {
-    const NAME: &'static str = "import-deposits";
     type Event = AccountEvent;
+
+    fn name(&self) -> &'static str {
+        "import-deposits"
+    }
 
     async fn react(
         &self,
@@ -205,7 +208,7 @@ impl Bank {
             .aggregate::<Account>()
             .topic(TopicSpec::new(Topic::of("accounts"), 2))
             .projection(Balances::<R>(self.faults.clone()));
-        self.run(App::new(env, broker).service(service, self.store()))
+        self.run(App::new(env, broker).service_on(self.store(), service))
             .await
     }
 
@@ -219,13 +222,13 @@ impl Bank {
         let import = ImportDeposits(self.import_faults.clone());
         let statements = Service::new("statements")
             .topic(topic())
-            .group(GroupSpec::new("statements").on("accounts", import))
+            .group(GroupSpec::new("statements").on(import))
             .projection(Balances::<1>(self.faults.clone()));
         let store = Arc::new(MemoryStore::open(self.statements.clone()));
         self.run(
             App::new(env, broker)
-                .service(accounts, self.store())
-                .service(statements, store),
+                .service_on(self.store(), accounts)
+                .service_on(store, statements),
         )
         .await
     }

@@ -9,5 +9,6 @@ mod operate;
 mod projector;
 mod projector_crash;
 mod queries;
+mod starting;
 mod timers;
 mod world;

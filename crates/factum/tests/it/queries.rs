@@ -63,6 +63,34 @@ async fn a_reader_in_another_service_waits_for_its_import_and_then_for_its_view(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_row_is_waited_for_until_it_is_as_wanted() {
+    let bank = Bank::new(31);
+    let _time = follow_time(&bank.env);
+    let running = bank.start_with_statements().await;
+    for _ in 1..=20 {
+        deposit(&running, "a", 1).await;
+    }
+    let queries = statements(&running).queries();
+    let row = queries.wait_for(BALANCES, "a", |row| row.total == 20).await;
+    assert_eq!(row.unwrap().value.total, 20);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_never_becomes_as_wanted_is_not_waited_for_without_end() {
+    let bank = Bank::new(32);
+    let running = bank.start::<1>().await;
+    deposit(&running, "a", 1).await;
+    let queries = accounts(&running).queries();
+    let row = queries.wait_for(BALANCES, "a", |row| row.total == 2).await;
+    assert!(
+        matches!(row, Err(QueryError::Stale(Stale::Timeout))),
+        "{row:?}"
+    );
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_letter_is_named_by_whoever_waits_for_it_or_behind_it_and_nobody_else() {
     let bank = Bank::new(23);
     let _time = follow_time(&bank.env);

@@ -128,7 +128,7 @@ impl World {
             .timer("interest", Interest(self.shared.clone()));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::open(self.disk.clone()));
         App::new(env, broker)
-            .service(service, store)
+            .service_on(store, service)
             .start()
             .await
             .unwrap()

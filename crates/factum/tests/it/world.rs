@@ -120,8 +120,11 @@ pub(crate) struct WriteReceipt {
 }
 
 impl Reactor for WriteReceipt {
-    const NAME: &'static str = "write-receipt";
     type Event = AccountEvent;
+
+    fn name(&self) -> &'static str {
+        "write-receipt"
+    }
 
     async fn react(
         &self,
@@ -211,13 +214,13 @@ impl World {
             .topic(topic("receipts"))
             .group(
                 GroupSpec::new("receipt-service")
-                    .on("accounts", reactor)
+                    .on(reactor)
                     .retry(self.retry.clone())
                     .room(self.room),
             );
         App::new(env, broker)
-            .service(accounts, Arc::new(MemoryStore::open(self.accounts.clone())))
-            .service(receipts, Arc::new(MemoryStore::open(self.receipts.clone())))
+            .service_on(Arc::new(MemoryStore::open(self.accounts.clone())), accounts)
+            .service_on(Arc::new(MemoryStore::open(self.receipts.clone())), receipts)
             .start()
             .await
             .unwrap()

@@ -72,8 +72,11 @@ struct Busy {
 }
 
 impl Reactor for Busy {
-    const NAME: &'static str = "busy";
     type Event = OrderEvent;
+
+    fn name(&self) -> &'static str {
+        "busy"
+    }
 
     async fn react(&self, event: &Recorded<OrderEvent>, cx: &mut Reaction) -> Result<(), Failure> {
         match &event.data {
@@ -209,8 +212,11 @@ fn an_event_that_the_reactor_does_not_read_is_a_mistake_in_the_test() {
 fn idempotency_keys_are_made_of_what_the_test_says() {
     struct Keyed;
     impl Reactor for Keyed {
-        const NAME: &'static str = "keyed";
         type Event = OrderEvent;
+
+        fn name(&self) -> &'static str {
+            "keyed"
+        }
         async fn react(&self, _: &Recorded<OrderEvent>, cx: &mut Reaction) -> Result<(), Failure> {
             cx.cancel_timer(cx.idempotency_key("charge"));
             Ok(())
