@@ -4,6 +4,7 @@
 //! test as well, so that `cargo test` finds what `cargo xtask tidy` would; the command only
 //! says it faster and in the `file:line: error:` form that editors can jump to.
 
+mod servers;
 mod tidy;
 
 use std::io::{self, Write as _};
@@ -21,12 +22,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
+    /// Start and stop the real servers that tests use, on loopback, without containers
+    #[command(subcommand)]
+    Servers(servers::Deed),
     /// Check the rules that neither the compiler, clippy nor rustfmt can see
     Tidy,
 }
 
 fn main() -> io::Result<ExitCode> {
     match Cli::parse().chore {
+        Chore::Servers(deed) => {
+            servers::run(&tidy::repository_root(), &deed)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Chore::Tidy => tidy(),
     }
 }

@@ -184,7 +184,7 @@ mod tests {
         let texts: Vec<String> = files(&root)
             .unwrap()
             .iter()
-            .filter(|path| path.ends_with(".rs") && path.contains("/src/"))
+            .filter(|path| has_extension(path, "rs") && path.contains("/src/"))
             .filter_map(|path| read_text(&root.join(path)).unwrap())
             .collect();
         let used: Vec<&str> = texts.iter().flat_map(|text| logs::used(text)).collect();

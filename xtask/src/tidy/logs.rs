@@ -3,7 +3,7 @@
 //! A line's message begins like the middle of a sentence and has no full stop, so that lines of all crates read
 //! alike. Lines of tests are nobody's business.
 
-use super::Fault;
+use super::{Fault, has_extension};
 
 /// The dictionary's text.
 pub(super) const DICTIONARY: &str = include_str!("../../../crates/factum/src/telemetry.rs");
@@ -21,7 +21,7 @@ pub(super) fn fields(dictionary: &str) -> Vec<&str> {
 /// Every field of a log line is in the dictionary, and every message reads like its neighbours.
 pub(super) fn speak_the_dictionary(path: &str, text: &str) -> Vec<Fault> {
     let ours = path.starts_with("crates/") || path.starts_with("apps/");
-    if !ours || !path.ends_with(".rs") || !path.contains("/src/") {
+    if !ours || !has_extension(path, "rs") || !path.contains("/src/") {
         return Vec::new();
     }
     let known = fields(DICTIONARY);
@@ -52,6 +52,7 @@ pub(super) fn speak_the_dictionary(path: &str, text: &str) -> Vec<Fault> {
 }
 
 /// The fields that the log lines of a file use.
+#[cfg(test)]
 pub(super) fn used(text: &str) -> Vec<&str> {
     calls(text)
         .into_iter()

@@ -1,0 +1,305 @@
+//! `cargo xtask servers`: the real servers that tests use, on loopback, without containers.
+//!
+//! They come from package registries (Debian's and Maven's), live in the ignored folder `.servers`, and go on until
+//! `down`. Every step may be done again: what is installed, prepared or running is left as it is. Each server is a
+//! file beside this one; this file knows what is the same for all.
+
+mod jars;
+mod kafka;
+mod opensearch;
+mod postgres;
+mod process;
+mod redis;
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use clap::Subcommand;
+
+use self::process::Process;
+
+/// How long a server may take until it answers.
+const START_MAX: Duration = Duration::from_mins(2);
+
+/// What to do with the servers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Deed {
+    /// Install what is missing, start what is not running, and wait until all answer
+    Up {
+        /// Only these (postgres, kafka, redis, opensearch)
+        servers: Vec<String>,
+    },
+    /// Stop them in good order
+    Down {
+        /// Delete their data too
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Show which run, and where
+    Status,
+    /// Print their addresses as exports for a shell: eval "$(cargo xtask servers env)"
+    Env,
+}
+
+/// A kind of server.
+trait Server: Sync {
+    /// What it is called here.
+    fn name(&self) -> &'static str;
+    /// The variable in which tests look for its address.
+    fn variable(&self) -> &'static str;
+    /// Its address.
+    fn address(&self, port: u16) -> String;
+    /// The Debian packages that it lacks.
+    fn missing_packages(&self) -> Vec<&'static str>;
+    /// Brings what no package has, and makes its configuration and empty data.
+    fn prepare(&self, place: &Place) -> io::Result<()>;
+    /// How it is started.
+    fn command(&self, place: &Place) -> io::Result<Command>;
+    /// Whether it answers as what it is.
+    fn answers(&self, place: &Place) -> bool;
+}
+
+const SERVERS: [&dyn Server; 4] = [
+    &postgres::Postgres,
+    &kafka::Kafka,
+    &redis::Redis,
+    &opensearch::OpenSearch,
+];
+
+/// Where one server lives.
+struct Place {
+    /// Its folder.
+    directory: PathBuf,
+    /// Its port, the same from its first start on.
+    port: u16,
+}
+
+impl Place {
+    fn of(root: &Path, server: &dyn Server) -> io::Result<Self> {
+        let directory = root.join(".servers").join(server.name());
+        fs::create_dir_all(&directory)?;
+        let noted = directory.join("port");
+        let port = if let Ok(text) = fs::read_to_string(&noted) {
+            text.trim().parse().map_err(io::Error::other)?
+        } else {
+            let port = free_port()?;
+            fs::write(&noted, port.to_string())?;
+            port
+        };
+        Ok(Self { directory, port })
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.join("log")
+    }
+
+    fn process(&self) -> Process {
+        Process::noted_in(self.join("pid"))
+    }
+}
+
+/// Does what is asked, for the repository at `root`.
+pub(crate) fn run(root: &Path, deed: &Deed) -> io::Result<()> {
+    match deed {
+        Deed::Up { servers } => up(root, servers),
+        Deed::Down { purge } => down(root, *purge),
+        Deed::Status => status(root),
+        Deed::Env => env(root),
+    }
+}
+
+fn up(root: &Path, names: &[String]) -> io::Result<()> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| SERVERS.iter().all(|server| server.name() != **name))
+    {
+        let known: Vec<_> = SERVERS.iter().map(|server| server.name()).collect();
+        let known = known.join(", ");
+        return Err(io::Error::other(format!(
+            "there is no server `{unknown}`: there are {known}"
+        )));
+    }
+    let wanted =
+        |server: &&&dyn Server| names.is_empty() || names.iter().any(|name| name == server.name());
+    let wanted: Vec<_> = SERVERS.iter().filter(wanted).collect();
+    let missing: Vec<_> = wanted
+        .iter()
+        .flat_map(|server| server.missing_packages())
+        .collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    let mut started = Vec::new();
+    for server in wanted {
+        let place = Place::of(root, *server)?;
+        if !(place.process().is_alive() && server.answers(&place)) {
+            say(&format!("starting {}", server.name()))?;
+            place.process().stop()?;
+            server.prepare(&place)?;
+            place
+                .process()
+                .start(server.command(&place)?, &place.log())?;
+        }
+        started.push((*server, place));
+    }
+    // They start side by side, and are waited for one after another.
+    for (server, place) in started {
+        let answers = || server.answers(&place);
+        if !place.process().wait_until(answers, START_MAX) {
+            let log = fs::read_to_string(place.log()).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(30)..].join("\n");
+            return Err(io::Error::other(format!(
+                "{} does not answer; the last of {}:\n{last}",
+                server.name(),
+                place.log().display()
+            )));
+        }
+        say(&format!(
+            "{} is up: {}",
+            server.name(),
+            server.address(place.port)
+        ))?;
+    }
+    Ok(())
+}
+
+fn down(root: &Path, purge: bool) -> io::Result<()> {
+    for server in SERVERS {
+        let place = Place::of(root, server)?;
+        if place.process().is_alive() {
+            say(&format!("stopping {}", server.name()))?;
+        }
+        place.process().stop()?;
+        if purge {
+            fs::remove_dir_all(&place.directory)?;
+        }
+    }
+    Ok(())
+}
+
+fn status(root: &Path) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for server in SERVERS {
+        let place = Place::of(root, server)?;
+        let state = match place.process().is_alive() {
+            true if server.answers(&place) => "up",
+            true => "starting, or stuck",
+            false => "down",
+        };
+        writeln!(
+            stdout,
+            "{:<12}{:<20}{}",
+            server.name(),
+            state,
+            server.address(place.port)
+        )?;
+    }
+    Ok(())
+}
+
+fn env(root: &Path) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for server in SERVERS {
+        let place = Place::of(root, server)?;
+        if place.process().is_alive() {
+            writeln!(
+                stdout,
+                "export {}='{}'",
+                server.variable(),
+                server.address(place.port)
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Progress is for the person: stdout stays clean for what `env` prints.
+fn say(what: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "servers: {what}")
+}
+
+fn install(packages: &[&str]) -> io::Result<()> {
+    let list = packages.join(" ");
+    say(&format!("installing {list}"))?;
+    let refused = |error| {
+        io::Error::other(format!(
+            "{error}: install these by hand, as whoever may ({list}), then say `cargo xtask servers up` again"
+        ))
+    };
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        done(command.args(arguments)).map_err(refused)
+    };
+    apt(&["update", "--quiet=2"])?;
+    let install = ["install", "--yes", "--quiet=2", "--no-install-recommends"];
+    apt(&[&install, packages].concat())
+}
+
+/// Runs a command to its end; its output is shown only when it fails.
+fn done(command: &mut Command) -> io::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| io::Error::other(format!("can't run `{name}`: {error}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(io::Error::other(format!(
+        "`{name}` failed ({}): {}",
+        output.status,
+        String::from_utf8_lossy(&said).trim()
+    )))
+}
+
+/// Whether the shell would find this program.
+fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// A port that nobody uses just now.
+fn free_port() -> io::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_keeps_its_port() {
+        let root = std::env::temp_dir().join(format!("factum-servers-{}", std::process::id()));
+        let one = Place::of(&root, &redis::Redis).unwrap();
+        let other = Place::of(&root, &redis::Redis).unwrap();
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(one.port, other.port);
+    }
+
+    #[test]
+    fn an_unknown_server_is_refused_before_anything_is_done() {
+        let error = up(Path::new("/nonexistent"), &["mongo".into()]).unwrap_err();
+        assert!(error.to_string().contains("postgres, kafka"), "{error}");
+    }
+
+    #[test]
+    fn what_a_failed_command_said_is_told() {
+        let error =
+            done(Command::new("sh").args(["-c", "echo no such thing; exit 3"])).unwrap_err();
+        assert!(error.to_string().contains("no such thing"), "{error}");
+    }
+}
