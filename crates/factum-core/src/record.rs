@@ -5,7 +5,9 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{At, Error, Key, MessageId, Metadata, StreamId, Timestamp, Topic, Version};
+use crate::{
+    At, Error, Key, MessageId, Metadata, Part, Recorded, StreamId, Timestamp, Topic, Version,
+};
 
 /// The largest record, encoded, in bytes.
 ///
@@ -204,6 +206,25 @@ impl Record {
     /// CRC-32 (ISO-HDLC) over the fields in the order of their declaration, each behind its length.
     pub fn checksum(&self) -> u32 {
         checksum(self.at, self.version, &self.draft)
+    }
+
+    /// The record as handlers of the own log get it, its data still as it is stored.
+    pub fn recorded(&self) -> Recorded<Bytes> {
+        let draft = &self.draft;
+        Recorded {
+            data: draft.data.clone(),
+            event_id: draft.event_id.clone(),
+            event_type: draft.event_type.clone(),
+            timestamp: draft.timestamp,
+            correlation_id: draft.correlation_id.clone(),
+            causation_id: draft.causation_id.clone(),
+            metadata: Arc::new(draft.metadata.clone()),
+            part: Part::WHOLE,
+            stream: draft.stream.clone().map(|stream| (stream, self.version)),
+            aggregate_id: draft.stream.as_ref().map(|stream| stream.id().into()),
+            key: draft.destination.as_ref().and_then(|to| to.key.clone()),
+            at: Some(self.at),
+        }
     }
 }
 

@@ -39,7 +39,6 @@ pub use operate::{
     By, DeadLetters, Operations, OperatorError, ProjectionStatus, Rebuilding, Redriven,
 };
 mod history;
-mod recorded;
 
 /// The guide and the README, compiled and run.
 #[cfg(doctest)]

@@ -367,7 +367,7 @@ impl<P: Projection> Projected<P> {
             for record in &page.records {
                 rows.at(record.at.position);
                 self.projection
-                    .project(&stored::recorded(record), &mut rows)
+                    .project(&record.recorded(), &mut rows)
                     .await?;
             }
             let mut commit = Commit::new(self.env.env().commit_id(), self.env.clock().now());

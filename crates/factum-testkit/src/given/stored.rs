@@ -1,11 +1,8 @@
 //! Events on their way through what is stored: encoded, read back, compared.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use factum_core::{
-    Catalog, Codec, Draft, Encoded, Event, MessageId, Metadata, Part, Read, Record, RecordKind,
-    Recorded, StreamId, Timestamp, TypeName,
+    Catalog, Codec, Draft, Encoded, Event, MessageId, Metadata, Read, RecordKind, StreamId,
+    Timestamp, TypeName,
 };
 
 use super::diff::diff;
@@ -88,25 +85,6 @@ pub(super) fn draft(
         codec: Codec::Json,
         protection: None,
         data: encoded.data,
-    }
-}
-
-/// `record` with all that is known about it, its data still as it is stored.
-pub(super) fn recorded(record: &Record) -> Recorded<Bytes> {
-    let draft = &record.draft;
-    Recorded {
-        data: draft.data.clone(),
-        event_id: draft.event_id.clone(),
-        event_type: draft.event_type.clone(),
-        timestamp: draft.timestamp,
-        correlation_id: draft.correlation_id.clone(),
-        causation_id: draft.causation_id.clone(),
-        metadata: Arc::new(draft.metadata.clone()),
-        part: Part::WHOLE,
-        stream: draft.stream.clone().map(|stream| (stream, record.version)),
-        aggregate_id: draft.stream.as_ref().map(|stream| stream.id().into()),
-        key: draft.destination.as_ref().and_then(|to| to.key.clone()),
-        at: Some(record.at),
     }
 }
 

@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
 use super::{End, Projector, progress::Rebuild, progress::Seen};
-use crate::{recorded::recorded, relay::pause, work::panic_message};
+use crate::{relay::pause, work::panic_message};
 
 /// How many records one batch takes while rows are kept up: few, so that the first of them are seen early.
 const FOLLOW_RECORDS_MAX: usize = 200;
@@ -215,7 +215,7 @@ impl<'a> Follower<'a> {
             }
         }
         rows.at(record.at.position);
-        let event = recorded(record);
+        let event = record.recorded();
         let taken = AssertUnwindSafe(projection.project(&event, rows))
             .catch_unwind()
             .await;
