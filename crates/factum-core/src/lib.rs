@@ -50,7 +50,9 @@ pub use reactor::{
     AnyReactor, Effect, Execution, OnRejected, Reacting, Reaction, Reactor, ReactorFn, reactor,
 };
 mod projection;
-pub use projection::{AnyProjection, FIND_ROWS_MAX, Projecting, Projection, RowSet, View};
+pub use projection::{
+    AnyProjection, FIND_ROWS_MAX, Projecting, Projection, ReadRecord, RowSet, View,
+};
 mod message;
 pub use message::{Headers, Lane, Message};
 pub mod chain;

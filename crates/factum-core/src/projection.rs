@@ -1,14 +1,16 @@
 //! Projections: the own log becomes rows of views.
 
-use std::{collections::BTreeMap, future::Future, marker::PhantomData, sync::Arc};
+mod rows;
+
+use std::{future::Future, marker::PhantomData, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
 
+pub use self::rows::{FIND_ROWS_MAX, RowSet};
 use crate::{
-    Catalog, Error, Event, Failure, FieldKind, Json, Position, ProjectionName, Query, Read,
-    Recorded, SqlValue, ViewDefinition, ViewName, ViewRef, ViewWrite, Views,
+    Catalog, Error, Event, Failure, FieldKind, ProjectionName, Read, Recorded, ViewDefinition,
+    ViewName,
 };
 
 /// The code that keeps views: it reads its store's own log, in order, and writes rows.
@@ -26,6 +28,15 @@ pub trait Projection: Send + Sync + 'static {
 
     /// The views that it keeps.
     fn views(&self) -> Vec<ViewDefinition>;
+
+    /// The id of the rows that `event` reads and writes, in whichever of its views, when it touches no others.
+    ///
+    /// Events of different rows are then taken at the same time, those of one row in their order. `None`, the
+    /// default, is for events that may touch any row: each is taken alone, behind all events before it and before
+    /// all behind it. An event that touches other rows than it says is poison.
+    fn row(&self, _event: &Recorded<Self::Event>) -> Option<String> {
+        None
+    }
 
     /// Takes an event into the rows.
     ///
@@ -75,230 +86,6 @@ impl<T> View<T> {
     }
 }
 
-/// The rows that a projection reads and writes, as they are behind the events so far.
-///
-/// Reads go to the engine once and see all writes of this batch; each row is written once a batch, however
-/// many events touched it.
-#[derive(Debug)]
-pub struct RowSet<'a> {
-    views: &'a dyn Views,
-    definitions: &'a [ViewDefinition],
-    generation: u32,
-    position: Position,
-    slots: BTreeMap<(ViewName, String), Slot>,
-    sql: Vec<ViewWrite>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    document: Option<Json>,
-    /// The position that wrote it in this batch; `None`: it was only read.
-    written: Option<Position>,
-}
-
-/// How many rows one [`RowSet::find`] may give.
-pub const FIND_ROWS_MAX: usize = 10_000;
-
-impl<'a> RowSet<'a> {
-    /// The rows of one generation of a projection's views.
-    pub fn new(views: &'a dyn Views, definitions: &'a [ViewDefinition], generation: u32) -> Self {
-        Self {
-            views,
-            definitions,
-            generation,
-            position: Position::ZERO,
-            slots: BTreeMap::new(),
-            sql: Vec::new(),
-        }
-    }
-
-    /// Which event the following writes are for.
-    pub fn at(&mut self, position: Position) {
-        self.position = position;
-    }
-
-    /// The row `id` of `view`.
-    ///
-    /// # Errors
-    ///
-    /// When the engine fails, or the row is not a `T`.
-    pub async fn get<T: DeserializeOwned>(
-        &mut self,
-        view: View<T>,
-        id: &str,
-    ) -> Result<Option<T>, Failure> {
-        let slot = (view.name(), id.to_string());
-        if !self.slots.contains_key(&slot) {
-            let row = self.views.get(&slot.0, Some(self.generation), id).await?;
-            let document = row.map(|row| row.document);
-            self.slots.insert(
-                slot.clone(),
-                Slot {
-                    document,
-                    written: None,
-                },
-            );
-        }
-        let document = self.slots[&slot].document.as_ref();
-        document
-            .map(|document| read(&slot.0, id, document))
-            .transpose()
-    }
-
-    /// Writes the row `id` of `view`.
-    ///
-    /// # Errors
-    ///
-    /// A poison failure when the row can't be JSON, or a declared field holds something else than declared.
-    pub fn put<T: Serialize>(&mut self, view: View<T>, id: &str, row: &T) -> Result<(), Failure> {
-        let document = Json::of(row).map_err(|error| {
-            Failure::poison(format!("row `{id}` of view `{}`: {error}", view.name))
-        })?;
-        self.definition(&view.name())?.extract(&document)?;
-        self.write(view.name(), id, Some(document));
-        Ok(())
-    }
-
-    /// Changes the row `id` of `view`, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// As [`RowSet::get`] and [`RowSet::put`].
-    pub async fn update<T: Serialize + DeserializeOwned>(
-        &mut self,
-        view: View<T>,
-        id: &str,
-        change: impl FnOnce(&mut T),
-    ) -> Result<(), Failure> {
-        if let Some(mut row) = self.get(view, id).await? {
-            change(&mut row);
-            self.put(view, id, &row)?;
-        }
-        Ok(())
-    }
-
-    /// Deletes the row `id` of `view`.
-    pub fn delete<T>(&mut self, view: View<T>, id: &str) {
-        self.write(view.name(), id, None);
-    }
-
-    /// All rows of `view` that meet the query's filter, with their ids, in the order of ids; its order and page
-    /// are not looked at.
-    ///
-    /// # Errors
-    ///
-    /// When the engine fails, a row is not a `T`, or more than [`FIND_ROWS_MAX`] rows meet it.
-    pub async fn find<T: DeserializeOwned>(
-        &mut self,
-        view: View<T>,
-        query: Query,
-    ) -> Result<Vec<(String, T)>, Failure> {
-        let name = view.name();
-        let definition = self.definition(&name)?;
-        let mut found = BTreeMap::new();
-        let mut page = Query {
-            sort: None,
-            ..query.clone()
-        }
-        .limit(crate::PAGE_ROWS_MAX)
-        .page(1);
-        loop {
-            let rows = self
-                .views
-                .query(&name, Some(self.generation), &page)
-                .await?;
-            found.extend(rows.rows.into_iter().map(|row| (row.id, row.document)));
-            if found.len() > FIND_ROWS_MAX {
-                return Err(Failure::poison(format!(
-                    "more than {FIND_ROWS_MAX} rows of view `{name}` would change with one event"
-                )));
-            }
-            match rows.next {
-                Some(cursor) => page = page.after(cursor),
-                None => break,
-            }
-        }
-        // What this batch wrote is not in the engine yet.
-        for ((slot_view, id), slot) in &self.slots {
-            if *slot_view != name || slot.written.is_none() {
-                continue;
-            }
-            found.remove(id);
-            if let Some(document) = &slot.document {
-                let values = definition.extract(document)?;
-                let value = |field: &str| {
-                    definition
-                        .fields
-                        .iter()
-                        .position(|known| known.name == field)
-                };
-                let meets = |comparison: &crate::Comparison| {
-                    value(&comparison.field).is_some_and(|index| comparison.holds(&values[index]))
-                };
-                if query.filter.iter().all(meets) {
-                    found.insert(id.clone(), document.clone());
-                }
-            }
-        }
-        found
-            .into_iter()
-            .map(|(id, document)| Ok((id.clone(), read(&name, &id, &document)?)))
-            .collect()
-    }
-
-    /// Runs own SQL in the same transaction, where the store speaks it.
-    pub fn sql(&mut self, statement: &str, parameters: Vec<SqlValue>) {
-        self.sql.push(ViewWrite::Sql {
-            statement: statement.into(),
-            parameters,
-        });
-    }
-
-    fn definition(&self, view: &ViewName) -> Result<&'a ViewDefinition, Failure> {
-        self.definitions
-            .iter()
-            .find(|known| known.name == *view)
-            .ok_or_else(|| Failure::poison(format!("view `{view}` is not kept by this projection")))
-    }
-
-    fn write(&mut self, view: ViewName, id: &str, document: Option<Json>) {
-        self.slots.insert(
-            (view, id.into()),
-            Slot {
-                document,
-                written: Some(self.position),
-            },
-        );
-    }
-
-    /// The writes of this batch: one for each row, and the own SQL in its order.
-    pub fn into_writes(self) -> Vec<ViewWrite> {
-        let generation = self.generation;
-        let rows = self.slots.into_iter().filter_map(|((view, id), slot)| {
-            let view = ViewRef { view, generation };
-            let version = slot.written?;
-            Some(match slot.document {
-                Some(document) => ViewWrite::Put {
-                    view,
-                    id,
-                    version,
-                    document,
-                },
-                None => ViewWrite::Delete { view, id, version },
-            })
-        });
-        rows.chain(self.sql).collect()
-    }
-}
-
-fn read<T: DeserializeOwned>(view: &ViewName, id: &str, document: &Json) -> Result<T, Failure> {
-    document.read().map_err(|error| {
-        Failure::poison(format!(
-            "row `{id}` of view `{view}` doesn't have its shape: {error}"
-        ))
-    })
-}
-
 /// A projection whatever its type: what a runtime calls.
 #[async_trait]
 pub trait AnyProjection: Send + Sync + 'static {
@@ -310,17 +97,72 @@ pub trait AnyProjection: Send + Sync + 'static {
     fn fingerprint(&self) -> &str;
     /// The stored names that it reads.
     fn names(&self) -> Vec<&'static str>;
+    /// Reads one record of the log. `None`: its type is void for this projection.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read.
+    fn read(&self, record: &Recorded<Bytes>) -> Result<Option<Box<dyn ReadRecord>>, Failure>;
+
     /// Takes one record of the log into the rows. `false`: its type is void for this projection.
     async fn project(
         &self,
         record: &Recorded<Bytes>,
         rows: &mut RowSet<'_>,
-    ) -> Result<bool, Failure>;
+    ) -> Result<bool, Failure> {
+        let Some(read) = self.read(record)? else {
+            return Ok(false);
+        };
+        match read.row().map(|row| rows.part(row)) {
+            Some(mut part) => {
+                read.project(&mut part).await?;
+                rows.put_back(part);
+            }
+            None => read.project(rows).await?,
+        }
+        Ok(true)
+    }
+}
+
+/// A record of the log as a projection reads it: its events, and the rows that they touch.
+#[async_trait]
+pub trait ReadRecord: Send {
+    /// The id of the only rows that it touches; `None`: it may touch any.
+    fn row(&self) -> Option<&str>;
+
+    /// Takes it into the rows: into a [part](RowSet::part) of them, if it names its row.
+    async fn project(self: Box<Self>, rows: &mut RowSet<'_>) -> Result<(), Failure>;
+}
+
+/// [`ReadRecord`] of a projection.
+struct Reading<P: Projection> {
+    projection: Arc<P>,
+    events: Vec<Recorded<P::Event>>,
+    row: Option<String>,
+}
+
+#[async_trait]
+impl<P: Projection> ReadRecord for Reading<P> {
+    fn row(&self) -> Option<&str> {
+        self.row.as_deref()
+    }
+
+    async fn project(self: Box<Self>, rows: &mut RowSet<'_>) -> Result<(), Failure> {
+        for event in &self.events {
+            let taken = self.projection.project(event, rows).await;
+            // What it was refused says more than what it made of that.
+            if let Some(strayed) = rows.strayed() {
+                return Err(strayed);
+            }
+            taken?;
+        }
+        Ok(())
+    }
 }
 
 /// [`AnyProjection`] of a projection.
 pub struct Projecting<P: Projection> {
-    projection: P,
+    projection: Arc<P>,
     name: ProjectionName,
     views: Vec<ViewDefinition>,
     fingerprint: String,
@@ -351,7 +193,7 @@ impl<P: Projection> Projecting<P> {
         let definitions = serde_json::to_vec(&views).unwrap_or_default();
         let fingerprint = format!("{:08x}-{}", crc32fast::hash(&definitions), P::REVISION);
         Ok(Self {
-            projection,
+            projection: Arc::new(projection),
             name,
             views,
             fingerprint,
@@ -378,14 +220,10 @@ impl<P: Projection> AnyProjection for Projecting<P> {
         self.catalog.names().collect()
     }
 
-    async fn project(
-        &self,
-        record: &Recorded<Bytes>,
-        rows: &mut RowSet<'_>,
-    ) -> Result<bool, Failure> {
+    fn read(&self, record: &Recorded<Bytes>) -> Result<Option<Box<dyn ReadRecord>>, Failure> {
         let events = match self.catalog.read(&record.event_type, &record.data)? {
             Read::Events(events) => events,
-            Read::Foreign => return Ok(false),
+            Read::Foreign => return Ok(None),
             Read::UnknownVersion => {
                 return Err(Failure::stop(format!(
                     "`{}` is of a version that projection `{}` doesn't know: a newer program wrote it",
@@ -393,12 +231,26 @@ impl<P: Projection> AnyProjection for Projecting<P> {
                 )));
             }
         };
-        for (event, part) in events {
+        let recorded = |(event, part)| {
             let mut event = record.clone().with(event);
             event.part = part;
-            self.projection.project(&event, rows).await?;
+            event
+        };
+        let events: Vec<_> = events.into_iter().map(recorded).collect();
+        // The parts of a split event are taken together, so they have one row or any.
+        let mut row = events.first().and_then(|event| self.projection.row(event));
+        if events
+            .iter()
+            .skip(1)
+            .any(|event| self.projection.row(event) != row)
+        {
+            row = None;
         }
-        Ok(true)
+        Ok(Some(Box::new(Reading {
+            projection: self.projection.clone(),
+            events,
+            row,
+        })))
     }
 }
 

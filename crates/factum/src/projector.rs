@@ -11,6 +11,7 @@
 //! Where several processes share a store, one owns a projection and the others stand by. Those with another
 //! fingerprint than the generation that readers have come to see (a rolling deploy) stand aside.
 
+mod batch;
 mod follower;
 mod plan;
 mod progress;

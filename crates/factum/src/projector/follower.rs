@@ -1,18 +1,22 @@
 //! The owner of one generation of a projection's rows: it reads the log behind its checkpoint, batch by batch, and
 //! commits the rows together with the checkpoint.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::time::Duration;
 
 use factum_core::{
-    At, AuditEntry, Commit, CommitError, Error, ErrorClass, Failure, FailureClass, Fence, Input,
-    LogFilter, LogInput, LogPage, Outcome, Position, ProjectionClaim, Record, RecordKind,
-    RecordState, RetryPolicy, RowSet, Signal, ViewWrite,
+    At, AuditEntry, Commit, CommitError, Error, ErrorClass, Failure, Fence, Input, LogFilter,
+    LogInput, LogPage, Outcome, Position, ProjectionClaim, Record, RetryPolicy, RowSet, Signal,
+    ViewWrite,
 };
-use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
-use super::{End, Projector, progress::Rebuild, progress::Seen};
-use crate::{relay::pause, work::panic_message};
+use super::{
+    End, Projector,
+    batch::{self, Failed},
+    progress::Rebuild,
+    progress::Seen,
+};
+use crate::relay::pause;
 
 /// How many records one batch takes while rows are kept up: few, so that the first of them are seen early.
 const FOLLOW_RECORDS_MAX: usize = 200;
@@ -149,14 +153,15 @@ impl<'a> Follower<'a> {
         let mut count = records.len();
         let mut views = loop {
             let mut rows = RowSet::new(self.projector.views, projection.views(), self.generation);
-            match self.project(&records[..count], &mut rows).await {
+            match batch::project(self.projector, &records[..count], &mut rows).await {
                 Ok(()) => break rows.into_writes(),
-                Err((0, failure)) => {
+                Err(Failed { index: 0, failure }) => {
                     self.failed(&records[0], &failure).await?;
                     return Ok(false);
                 }
-                // Half of what the failed record wrote may be in the rows: they are made again without it.
-                Err((index, _)) => count = index,
+                // Half of what the failed record wrote may be in the rows, and what came of records behind it: they
+                // are made again without.
+                Err(Failed { index, .. }) => count = index,
             }
         };
         let whole = count == records.len();
@@ -186,58 +191,6 @@ impl<'a> Follower<'a> {
         }
         self.show();
         Ok(whole)
-    }
-
-    /// Takes records into `rows`; the first that fails ends it, and comes back with its index.
-    async fn project(
-        &self,
-        records: &[Record],
-        rows: &mut RowSet<'_>,
-    ) -> Result<(), (usize, Failure)> {
-        for (index, record) in records.iter().enumerate() {
-            self.project_one(record, rows)
-                .await
-                .map_err(|failure| (index, failure))?;
-        }
-        Ok(())
-    }
-
-    async fn project_one(&self, record: &Record, rows: &mut RowSet<'_>) -> Result<(), Failure> {
-        let projection = self.projector.projection;
-        match record.state {
-            RecordState::Live => {}
-            // It was erased so that nobody knows it any more, rows included.
-            RecordState::Erased => return Ok(()),
-            RecordState::Archived => {
-                return Err(Failure::stop(
-                    "it was archived, and has to be brought back before rows are built of it",
-                ));
-            }
-        }
-        rows.at(record.at.position);
-        let event = record.recorded();
-        let taken = AssertUnwindSafe(projection.project(&event, rows))
-            .catch_unwind()
-            .await;
-        let taken = taken.unwrap_or_else(|panic| {
-            let name = projection.name();
-            let message = format!("projection `{name}` panicked: {}", panic_message(&*panic));
-            Err(Failure::new(FailureClass::Panic, message))
-        })?;
-        // Messages are for others: nobody here need know their types.
-        let ours = taken || record.draft.kind == RecordKind::Message;
-        if ours
-            || self
-                .projector
-                .known
-                .contains(&*record.draft.event_type.name)
-        {
-            return Ok(());
-        }
-        Err(Failure::stop(format!(
-            "no code of service `{}` knows the type: a newer program wrote it; update this one",
-            self.projector.core.service
-        )))
     }
 
     /// What is done about a failed record: it is left out for a recorded reason, tried again after a while, or it

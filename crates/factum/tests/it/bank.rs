@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use factum::{
     App, Broker, Commit, Env, Error, Event, Executed, Failure, GroupSpec, Health, Projection,
-    Reaction, Reactor, Recorded, RowSet, Running, RunningService, Service, ServiceName, Status,
-    Store, StoreId, Topic, TopicSpec, View, ViewDefinition,
+    Query, Reaction, Reactor, Recorded, RowSet, Running, RunningService, Service, ServiceName,
+    Status, Store, StoreId, Topic, TopicSpec, View, ViewDefinition,
 };
 use factum_testkit::{
     MemoryDisk, MemoryStore, MemoryTopicsDisk, TestEnv,
@@ -27,6 +28,37 @@ pub(crate) struct Balance {
     pub(crate) deposits: u64,
     /// Which program wrote the row.
     pub(crate) revision: u32,
+}
+
+/// What happened to each account, in its order.
+pub(crate) const STORIES: View<Story> = View::new("stories");
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Story {
+    /// Of all amounts, in their order.
+    hash: u64,
+}
+
+impl Story {
+    /// The story with one more amount.
+    #[must_use]
+    pub(crate) fn with(self, amount: u64) -> Self {
+        let hash = self.hash.rotate_left(7) ^ amount;
+        Self {
+            hash: hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 1,
+        }
+    }
+
+    /// An amount that looks at all accounts: it stands for itself and for all `stories` so far.
+    pub(crate) fn looking(amount: u64, stories: impl IntoIterator<Item = Self>) -> u64 {
+        let add = |sum: u64, story: Self| sum.wrapping_add(story.hash);
+        stories.into_iter().fold(amount, add)
+    }
+}
+
+/// Whether a deposit of this amount looks at the stories of all accounts.
+pub(crate) fn looks_around(amount: u64) -> bool {
+    amount.is_multiple_of(10)
 }
 
 /// What the projection reads: closing an account is void for it.
@@ -57,6 +89,8 @@ pub(crate) struct Faults(Arc<Mutex<Shared>>);
 struct Shared {
     faults: BTreeMap<u64, Fault>,
     tried: Vec<u64>,
+    /// Projects by row, and takes times that are drawn from this.
+    by_row: Option<fastrand::Rng>,
 }
 
 impl Faults {
@@ -71,6 +105,33 @@ impl Faults {
     /// The amounts that were tried since this was asked last.
     pub(crate) fn tried(&self) -> Vec<u64> {
         std::mem::take(&mut self.0.lock().unwrap().tried)
+    }
+
+    /// Whether the amount was tried since that was asked last.
+    pub(crate) fn has_tried(&self, amount: u64) -> bool {
+        self.0.lock().unwrap().tried.contains(&amount)
+    }
+
+    /// From now on the projection names the rows of its events, and takes a while for each.
+    pub(crate) fn by_row(&self, seed: u64) {
+        self.0.lock().unwrap().by_row = Some(fastrand::Rng::with_seed(seed));
+    }
+
+    fn is_by_row(&self) -> bool {
+        self.0.lock().unwrap().by_row.is_some()
+    }
+
+    async fn dawdle(&self) {
+        let drawn = self
+            .0
+            .lock()
+            .unwrap()
+            .by_row
+            .as_mut()
+            .map(|by_row| by_row.u64(0..4));
+        if let Some(millis) = drawn.filter(|millis| *millis > 0) {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
     }
 
     fn get(&self, amount: u64) -> Option<Fault> {
@@ -111,7 +172,16 @@ impl<const R: u32> Projection for Balances<R> {
     type Event = Deposits;
 
     fn views(&self) -> Vec<ViewDefinition> {
-        vec![BALANCES.kept_by::<Self>().integer("total").index(["total"])]
+        vec![
+            BALANCES.kept_by::<Self>().integer("total").index(["total"]),
+            STORIES.kept_by::<Self>(),
+        ]
+    }
+
+    fn row(&self, event: &Recorded<Deposits>) -> Option<String> {
+        let Deposits::Deposited { amount } = event.data;
+        let account = event.aggregate_id.as_deref().map(Into::into);
+        account.filter(|_| self.0.is_by_row() && !looks_around(amount))
     }
 
     async fn project(
@@ -129,7 +199,16 @@ impl<const R: u32> Projection for Balances<R> {
         });
         row.total += amount;
         row.deposits += 1;
+        let story = rows.get(STORIES, account).await?.unwrap_or_default();
+        self.0.dawdle().await;
         rows.put(BALANCES, account, &row)?;
+        let seen = if looks_around(amount) {
+            let stories = rows.find(STORIES, Query::all()).await?;
+            Story::looking(amount, stories.into_iter().map(|(_, story)| story))
+        } else {
+            amount
+        };
+        rows.put(STORIES, account, &story.with(seen))?;
         self.0.meet(amount).await
     }
 }

@@ -8,6 +8,7 @@ mod consuming;
 mod operate;
 mod projector;
 mod projector_crash;
+mod projector_rows;
 mod queries;
 mod starting;
 mod timers;

@@ -19,14 +19,17 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::{
-    bank::{BALANCES, Bank, accounts, close, deposit, generations},
+    bank::{BALANCES, Bank, STORIES, Story, accounts, close, deposit, generations, looks_around},
     world::{Account, AccountCommand, follow_time, until},
 };
 
 const SEEDS: u64 = 150;
 
-/// What the log says of each account: total and number of deposits.
-async fn by_the_log(bank: &Bank) -> BTreeMap<String, (u64, u64)> {
+/// What is known of an account: total, number of deposits, story.
+type Known = (u64, u64, Story);
+
+/// What the log says of each account.
+async fn by_the_log(bank: &Bank) -> BTreeMap<String, Known> {
     #[derive(Deserialize)]
     struct Deposited {
         amount: u64,
@@ -36,7 +39,7 @@ async fn by_the_log(bank: &Bank) -> BTreeMap<String, (u64, u64)> {
         .read_log(At::ZERO, &LogFilter::default(), 100_000)
         .await
         .unwrap();
-    let mut totals = BTreeMap::new();
+    let mut totals: BTreeMap<String, Known> = BTreeMap::new();
     for record in page
         .records
         .iter()
@@ -44,26 +47,34 @@ async fn by_the_log(bank: &Bank) -> BTreeMap<String, (u64, u64)> {
     {
         let event: Deposited = serde_json::from_slice(&record.draft.data).unwrap();
         let account = record.draft.stream.as_ref().unwrap().id().to_string();
-        let (total, deposits) = totals.entry(account).or_insert((0, 0));
+        let seen = if looks_around(event.amount) {
+            Story::looking(event.amount, totals.values().map(|(_, _, story)| *story))
+        } else {
+            event.amount
+        };
+        let (total, deposits, story) = totals.entry(account).or_default();
         *total += event.amount;
         *deposits += 1;
+        *story = story.with(seen);
     }
     totals
 }
 
 /// What readers see, all of it written by the last program.
-async fn by_the_view(running: &Running) -> BTreeMap<String, (u64, u64)> {
-    let found = accounts(running)
-        .queries()
-        .query(BALANCES, &Query::all().limit(1_000), None)
-        .await
-        .unwrap();
+async fn by_the_view(running: &Running) -> BTreeMap<String, Known> {
+    let (queries, all) = (accounts(running).queries(), Query::all().limit(1_000));
+    let found = queries.query(BALANCES, &all, None).await.unwrap();
+    let stories = queries.query(STORIES, &all, None).await.unwrap();
+    let stories: BTreeMap<_, _> = stories.value.rows.into_iter().collect();
     assert!(found.value.rows.iter().all(|(_, row)| row.revision == 2));
     found
         .value
         .rows
         .into_iter()
-        .map(|(account, row)| (account, (row.total, row.deposits)))
+        .map(|(account, row)| {
+            let story = stories[&account];
+            (account, (row.total, row.deposits, story))
+        })
         .collect()
 }
 
@@ -162,8 +173,12 @@ async fn live<const R: u32>(bank: &Bank, random: &mut fastrand::Rng) {
     }
 }
 
-async fn play(seed: u64) {
+/// By row, if `by_row`; with times that differ from row to row then.
+async fn play(seed: u64, by_row: bool) {
     let bank = Bank::new(seed);
+    if by_row {
+        bank.faults.by_row(seed);
+    }
     let time = follow_time(&bank.env);
     let mut random = fastrand::Rng::with_seed(seed);
     for _ in 0..4 {
@@ -194,8 +209,7 @@ async fn play(seed: u64) {
     time.abort();
 }
 
-#[test]
-fn whatever_happens_the_rows_are_what_the_log_says() {
+fn play_all(by_row: bool) {
     for seed in 0..SEEDS {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -203,8 +217,18 @@ fn whatever_happens_the_rows_are_what_the_log_says() {
             .build()
             .unwrap();
         let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            runtime.block_on(play(seed));
+            runtime.block_on(play(seed, by_row));
         }));
         assert!(played.is_ok(), "seed {seed}");
     }
+}
+
+#[test]
+fn whatever_happens_the_rows_are_what_the_log_says() {
+    play_all(false);
+}
+
+#[test]
+fn whatever_happens_rows_that_are_taken_at_the_same_time_are_what_the_log_says() {
+    play_all(true);
 }

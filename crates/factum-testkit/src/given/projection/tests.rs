@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use factum_core::{Failure, FailureClass, Projection, Recorded, RowSet, View, ViewDefinition};
+use factum_core::{
+    Failure, FailureClass, Projection, Query, Recorded, RowSet, View, ViewDefinition,
+};
 use factum_macros::Event;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -172,4 +174,69 @@ fn a_failure_can_be_expected_and_is_not_passed_over() {
         told.contains("fails as poison, and should fail as transient"),
         "{told}"
     );
+}
+
+/// Says of each event that it touches the row of its stream alone, which is so for a count of one only.
+struct Strays;
+
+impl Projection for Strays {
+    const NAME: &'static str = "totals";
+    type Event = Counted;
+
+    fn views(&self) -> Vec<ViewDefinition> {
+        vec![TOTALS.kept_by::<Self>().integer("total")]
+    }
+
+    fn row(&self, event: &Recorded<Counted>) -> Option<String> {
+        event.aggregate_id.as_deref().map(Into::into)
+    }
+
+    async fn project(
+        &self,
+        event: &Recorded<Counted>,
+        rows: &mut RowSet<'_>,
+    ) -> Result<(), Failure> {
+        let id = event.aggregate_id.as_deref().unwrap_or_default();
+        match event.data {
+            Counted::By { count: 1 } => rows.put(TOTALS, id, &total(1)),
+            // What a projection makes of the refusal doesn't matter.
+            Counted::By { count: 2 } => {
+                drop(rows.get(TOTALS, "other").await);
+                Ok(())
+            }
+            Counted::By { .. } => rows.put(TOTALS, "other", &total(1)),
+            Counted::Drawn => rows.find(TOTALS, Query::all()).await.map(drop),
+            Counted::Broken => {
+                rows.sql("DELETE FROM totals", Vec::new());
+                Ok(())
+            }
+            Counted::Forgotten => {
+                rows.delete(TOTALS, "other");
+                Ok(())
+            }
+        }
+    }
+}
+
+#[test]
+fn an_event_that_touches_other_rows_than_it_says_is_poison() {
+    let _ = project(Strays)
+        .events("counter/a", [Counted::By { count: 1 }])
+        .then_row(TOTALS, "a", &total(1));
+    let stray = [
+        Counted::By { count: 2 },
+        Counted::By { count: 3 },
+        Counted::Drawn,
+        Counted::Broken,
+        Counted::Forgotten,
+    ];
+    for event in stray {
+        let strayed = project(Strays).events("counter/a", [event]);
+        let strayed = strayed.then_fails(FailureClass::Poison);
+        let told = failure_of(|| drop(strayed.then_no_row(TOTALS, "other")));
+        assert!(
+            told.contains("this event touches row `a` alone, and it wants"),
+            "{told}"
+        );
+    }
 }
