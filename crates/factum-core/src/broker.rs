@@ -203,6 +203,17 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// All topics.
     async fn topics(&self) -> Result<Vec<TopicSpec>, Error>;
 
+    /// Drops what the retention of its topics no longer keeps at `now`. Whoever runs on a broker calls it from time
+    /// to time, since nothing else may happen to a topic; a broker that applies retention by itself does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of deleting. Nothing is lost by trying again later.
+    async fn sweep(&self, now: Timestamp) -> Result<(), Error> {
+        let _ = now;
+        Ok(())
+    }
+
     /// The offsets that a partition holds.
     async fn watermarks(&self, partition: &TopicPartition) -> Result<Watermarks, Error>;
 

@@ -346,7 +346,7 @@ impl RunningService {
             );
             self.spawn(&tasks, part, run);
         }
-        let prune = maintenance::run(core.clone(), stop());
+        let prune = maintenance::run(core.clone(), broker.clone(), stop());
         self.spawn(&tasks, format!("{name}/maintenance"), prune);
         if !self.service.timers.is_empty() {
             let run = timers::run(

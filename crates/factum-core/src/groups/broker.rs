@@ -98,12 +98,6 @@ impl<L: TopicLog> GroupedBroker<L> {
     pub fn log(&self) -> &L {
         &self.0.log
     }
-
-    /// Drops what retention no longer keeps at `now`. Appends do it from time to time; a topic to which
-    /// nothing is appended is trimmed by this alone.
-    pub async fn sweep(&self, now: Timestamp) -> Result<(), Error> {
-        self.0.sweep(now).await
-    }
 }
 
 impl<L: TopicLog> Shared<L> {
@@ -201,7 +195,7 @@ impl<L: TopicLog> Shared<L> {
             state.swept = Some(now);
         }
         // The messages are appended, whatever becomes of this: it is tried again with a later append, and
-        // `GroupedBroker::sweep` tells the error to whoever calls it.
+        // `Broker::sweep` tells the error to whoever calls it.
         drop(self.sweep(now).await);
     }
 
@@ -283,6 +277,10 @@ impl<L: TopicLog> Broker for GroupedBroker<L> {
 
     async fn topics(&self) -> Result<Vec<TopicSpec>, Error> {
         Ok(lock(&self.0.state).topics.values().cloned().collect())
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), Error> {
+        self.0.sweep(now).await
     }
 
     async fn watermarks(&self, partition: &TopicPartition) -> Result<Watermarks, Error> {

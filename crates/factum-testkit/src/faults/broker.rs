@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use factum_core::{
     Broker, BrokerCapabilities, Consumer, Error, Group, GroupMember, Message, Producer,
-    Subscription, TopicPartition, TopicSpec, Watermarks,
+    Subscription, Timestamp, TopicPartition, TopicSpec, Watermarks,
 };
 
 use super::{Call, Faults, consumer::FaultyConsumer, producer::FaultyProducer};
@@ -60,6 +60,10 @@ impl Broker for FaultyBroker {
 
     async fn topics(&self) -> Result<Vec<TopicSpec>, Error> {
         self.run(Call::Read, "topics", self.inner.topics()).await
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), Error> {
+        self.run(Call::Sweep, "topics", self.inner.sweep(now)).await
     }
 
     async fn watermarks(&self, partition: &TopicPartition) -> Result<Watermarks, Error> {

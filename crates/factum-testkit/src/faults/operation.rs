@@ -35,6 +35,8 @@ pub enum Call {
     Read,
     /// `Broker::ensure_topic`.
     EnsureTopic,
+    /// `Broker::sweep`.
+    Sweep,
     /// `Broker::producer`.
     OpenProducer,
     /// One message of `Producer::send`.

@@ -1,9 +1,6 @@
 //! The memory broker passes the broker suite, and dies with its disk's next broker.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use factum_core::{
     Broker, Consumed, Consumer, Group, Headers, Outgoing, Subscription, Timestamp, Topic,
@@ -15,7 +12,6 @@ use factum_testkit::{MemoryBroker, MemoryTopicsDisk, TestEnv, conformance::broke
 pub(crate) struct Memory {
     disk: MemoryTopicsDisk,
     test: TestEnv,
-    open: Mutex<Option<MemoryBroker>>,
 }
 
 impl Memory {
@@ -23,7 +19,6 @@ impl Memory {
         Self {
             disk: MemoryTopicsDisk::new(),
             test: TestEnv::seeded(1),
-            open: Mutex::default(),
         }
     }
 }
@@ -31,9 +26,7 @@ impl Memory {
 #[async_trait::async_trait]
 impl BrokerHarness for Memory {
     async fn open(&self) -> Arc<dyn Broker> {
-        let broker = self.disk.open(self.test.env());
-        *self.open.lock().expect("no case panicked yet") = Some(broker.clone());
-        Arc::new(broker)
+        Arc::new(self.disk.open(self.test.env()))
     }
 
     async fn reopen(&self, broker: Arc<dyn Broker>) -> Arc<dyn Broker> {
@@ -49,17 +42,7 @@ impl BrokerHarness for Memory {
         self.test.clock().now()
     }
 
-    async fn sweep(&self) -> bool {
-        let broker = self
-            .open
-            .lock()
-            .expect("no case panicked yet")
-            .clone()
-            .expect("it was opened");
-        broker
-            .sweep(self.now())
-            .await
-            .expect("memory does not fail");
+    fn sweeps(&self) -> bool {
         true
     }
 }
@@ -153,28 +136,6 @@ async fn asking_for_the_members_of_a_group_notices_the_dead() {
 }
 
 #[tokio::test]
-async fn nothing_is_delivered_before_the_first_seek() {
-    let (broker, test, partition) = orders(None).await;
-    let mut producer = broker.producer().await.unwrap();
-    producer
-        .send(vec![(1, message(&test, "one"))])
-        .await
-        .unwrap();
-    let mut consumer = broker.join(subscription("one")).await.unwrap();
-    assert_eq!(
-        call(&mut *consumer).await,
-        Some(Consumed::Assigned(vec![partition.clone()]))
-    );
-    assert_eq!(call(&mut *consumer).await, None);
-
-    consumer.seek(&partition, 0).await.unwrap();
-
-    assert!(
-        matches!(call(&mut *consumer).await, Some(Consumed::Messages(messages)) if messages.len() == 1)
-    );
-}
-
-#[tokio::test]
 async fn a_message_is_delivered_though_its_producer_never_asked_for_the_report() {
     let (broker, test, partition) = orders(None).await;
     let mut consumer = broker.join(subscription("one")).await.unwrap();
@@ -208,32 +169,4 @@ async fn appends_apply_retention_from_time_to_time() {
         (3, 5),
         "those of the last minute before the last append"
     );
-}
-
-#[tokio::test]
-async fn a_batch_is_cut_where_its_first_bad_message_is() {
-    let (broker, test, partition) = orders(None).await;
-    let mut producer = broker.producer().await.unwrap();
-    let elsewhere = Outgoing {
-        partition: 9,
-        ..message(&test, "bad")
-    };
-
-    let batch = [
-        message(&test, "before"),
-        elsewhere,
-        message(&test, "behind"),
-    ];
-    producer.send((1..).zip(batch).collect()).await.unwrap();
-
-    let mut reports = Vec::new();
-    while reports.len() < 3 {
-        reports.extend(producer.reports().await.unwrap());
-    }
-    let results: Vec<_> = reports
-        .iter()
-        .map(|report| (report.sequence, report.result.is_ok()))
-        .collect();
-    assert_eq!(results, [(1, true), (2, false), (3, false)]);
-    assert_eq!(broker.watermarks(&partition).await.unwrap().end, 1);
 }

@@ -76,8 +76,8 @@ impl<H: BrokerHarness> BrokerHarness for Faulty<H> {
         self.inner.now()
     }
 
-    async fn sweep(&self) -> bool {
-        self.inner.sweep().await
+    fn sweeps(&self) -> bool {
+        self.inner.sweeps()
     }
 }
 

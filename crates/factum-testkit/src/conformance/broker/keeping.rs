@@ -78,7 +78,7 @@ pub async fn old_messages_go(harness: &dyn BrokerHarness) {
     world.publish(&topic, 0, values(3..5)).await;
     harness.pass(Duration::from_secs(40)).await;
 
-    if !harness.sweep().await {
+    if !world.sweep().await {
         return;
     }
 
@@ -95,10 +95,54 @@ pub async fn old_messages_go(harness: &dyn BrokerHarness) {
 
     // Even when nothing is left, offsets go on.
     harness.pass(Duration::from_mins(1)).await;
-    harness.sweep().await;
+    world.sweep().await;
     let kept = world.broker.watermarks(&partition).await.unwrap();
     assert_eq!((kept.first, kept.end), (5, 5));
     assert_eq!(world.publish(&topic, 0, ["next"]).await, [5]);
+}
+
+/// A topic has the retention that was stated last.
+pub async fn retention_can_be_stated_anew(harness: &dyn BrokerHarness) {
+    let world = World::open(harness, "anew").await;
+    let topic = bounded(&world, Some(Duration::from_hours(1)), None).await;
+    world.publish(&topic, 0, values(0..3)).await;
+    harness.pass(Duration::from_mins(2)).await;
+    let first = async || {
+        let kept = world.broker.watermarks(&part(&topic, 0)).await;
+        kept.unwrap().first
+    };
+    if !world.sweep().await {
+        return;
+    }
+    assert_eq!(first().await, 0);
+
+    bounded(&world, Some(Duration::from_mins(1)), None).await;
+    world.sweep().await;
+    assert_eq!(first().await, 3);
+}
+
+/// A topic that nobody writes to and nobody reads loses its old messages by the sweep alone, after a restart too.
+pub async fn nobody_need_write_to_a_topic_for_its_old_messages_to_go(harness: &dyn BrokerHarness) {
+    let world = World::open(harness, "idle").await;
+    let topic = bounded(&world, Some(Duration::from_mins(1)), None).await;
+    let partition = part(&topic, 0);
+    let kept_for_ever = world.make("kept", 1).await;
+    for topic in [&topic, &kept_for_ever] {
+        world.publish(topic, 0, values(0..3)).await;
+    }
+    let World { broker, .. } = world;
+    let broker = harness.reopen(broker).await;
+    let world = World::with(harness, broker, "idle");
+    harness.pass(Duration::from_mins(2)).await;
+
+    if !world.sweep().await {
+        return;
+    }
+
+    let kept = world.broker.watermarks(&partition).await.unwrap();
+    assert_eq!((kept.first, kept.end), (3, 3));
+    let kept = world.broker.watermarks(&part(&kept_for_ever, 0)).await;
+    assert_eq!(kept.unwrap().first, 0);
 }
 
 /// The oldest messages go when the partition holds more bytes than it should.
@@ -114,7 +158,7 @@ pub async fn messages_beyond_the_bytes_go(harness: &dyn BrokerHarness) {
             .await;
     }
 
-    if !harness.sweep().await {
+    if !world.sweep().await {
         return;
     }
 
@@ -145,7 +189,7 @@ pub async fn a_member_that_retention_overtook_is_told(harness: &dyn BrokerHarnes
     member.own(1).await;
     member.consumer.pause(&partition).await.unwrap();
     world.pass(Duration::from_mins(2), &mut [&mut member]).await;
-    if !harness.sweep().await {
+    if !world.sweep().await {
         return;
     }
     world.publish(&topic, 0, ["young"]).await;

@@ -67,6 +67,12 @@ impl<'a> World<'a> {
         topic
     }
 
+    /// Applies retention; `false` where only the broker knows when it does.
+    pub(crate) async fn sweep(&self) -> bool {
+        self.broker.sweep(self.harness.now()).await.unwrap();
+        self.harness.sweeps()
+    }
+
     /// A message whose value is `value`.
     pub(crate) fn message(&self, topic: &Topic, partition: u32, value: &str) -> Outgoing {
         Outgoing {
