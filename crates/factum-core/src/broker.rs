@@ -3,13 +3,27 @@
 //! # For those who write an adapter
 //!
 //! * Offsets grow within a partition; a message keeps its offset for ever. There may be holes.
+//! * [`Broker::ensure_topic`] makes a topic, or gives it the retention that is stated now. Another partition count is
+//!   fatal: a key would change its partition. Retention deletes from the start of a partition, a little later than
+//!   it could: where the broker doesn't do that by itself, appends and [`Broker::sweep`] do.
 //! * [`Producer::send`] is asynchronous: messages of one producer and partition are appended in the order in
 //!   which they were sent, or not at all. Reports come back by [`Producer::reports`]; a producer that reported
 //!   a failure is dead, and its user makes a new one.
+//! * A message that can't be appended (an unknown partition; more than [`BrokerCapabilities::message_bytes_max`],
+//!   which is poison) fails, and with it all that were sent behind it; those before it are appended.
+//! * What is on the way is bounded, and `send` waits for room, whether reports are taken or not. The embedded brokers
+//!   take 4,096 messages and 16 MiB of a producer.
 //! * A consumer reads only what it is assigned. [`Consumer::next`] tells of assignments and revocations between
 //!   batches of messages. What was read of a revoked partition must be finished or given up before the next
 //!   call of `next`: that call gives the partition away. What is *lost* is given away already.
-//! * A member that crashes is noticed after a stated time, and its partitions go to others.
+//! * Nothing of a partition is delivered before its owner's first [`Consumer::seek`] since it was assigned: where to
+//!   start is said by the store, and not by the broker.
+//! * To seek, pause or resume what is not assigned is `fenced`. A commit of what is not held any more is dropped, so
+//!   that a late word of an old owner doesn't hide how far the new one is.
+//! * A member that crashes is noticed after its session, and its partitions go to others. Any call is a sign of life,
+//!   and a member that calls in time is never taken for dead; one that was silent for longer may keep what it has if
+//!   nobody noticed. Waiting in `next` need not be a sign of life: put a limit on each call, well below the session,
+//!   and call again.
 //! * Offsets committed to the broker are for tools: Factum starts from the store's inbox row.
 
 use std::{fmt, time::Duration};
@@ -106,6 +120,14 @@ pub struct Report {
 #[async_trait]
 pub trait Producer: fmt::Debug + Send {
     /// Hands over messages, each with a number that comes back in its report. Waits while too many are on the way.
+    ///
+    /// Not cancel-safe: when it is cancelled nobody knows what was handed over, so the producer may be dead from then
+    /// on. What is appended is in order all the same.
+    ///
+    /// # Errors
+    ///
+    /// When the producer is dead: of this batch, what is not reported was not appended. Otherwise what becomes of a
+    /// message is in its report alone.
     async fn send(&mut self, batch: Vec<(u64, Outgoing)>) -> Result<(), Error>;
 
     /// The reports that are there; waits for at least one if messages are on the way, returns none if not.
@@ -146,6 +168,12 @@ pub struct Subscription {
 #[async_trait]
 pub trait Consumer: fmt::Debug + Send {
     /// Waits for what comes next. Cancel-safe: what was not returned comes with the next call.
+    ///
+    /// Put a limit well below the session on it: a member that waits may not show that it is alive.
+    ///
+    /// # Errors
+    ///
+    /// Class fatal when retention has passed what is to be read next: seek, and call again.
     async fn next(&mut self) -> Result<Consumed, Error>;
 
     /// Reads this partition from `offset` on.
@@ -153,7 +181,7 @@ pub trait Consumer: fmt::Debug + Send {
     /// # Errors
     ///
     /// Class fatal when the partition no longer has that offset (retention passed it) or never had it
-    /// (the topic was made anew): never answered by going elsewhere.
+    /// (the topic was made anew): never answered by going elsewhere. Class fenced when it is not assigned.
     async fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), Error>;
 
     /// Delivers nothing more of this partition until it is resumed. Goes on being its owner.
@@ -162,7 +190,7 @@ pub trait Consumer: fmt::Debug + Send {
     /// Delivers this partition again.
     async fn resume(&mut self, partition: &TopicPartition) -> Result<(), Error>;
 
-    /// Tells the broker how far the group has come, for tools. May be done later, or lost.
+    /// Tells the broker how far the group has come, for tools. May be done later, or lost; what is not held is dropped.
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), Error>;
 
     /// Leaves the group in good order: others take over at once.
@@ -183,7 +211,8 @@ pub struct GroupMember {
 pub struct BrokerCapabilities {
     /// Whether messages outlive the process.
     pub durable: bool,
-    /// The largest message it takes, in bytes of key, value and headers.
+    /// The largest message it takes, in bytes of key, value and headers: a larger one is poison. The embedded brokers
+    /// take 1 MiB.
     pub message_bytes_max: usize,
 }
 
@@ -193,7 +222,7 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// What it can do.
     fn capabilities(&self) -> BrokerCapabilities;
 
-    /// Makes the topic, or verifies that it is as it should be.
+    /// Makes the topic, or verifies its partition count and gives it this retention.
     ///
     /// # Errors
     ///

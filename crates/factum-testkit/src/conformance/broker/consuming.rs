@@ -30,6 +30,41 @@ pub async fn a_member_reads_from_where_it_seeks(harness: &dyn BrokerHarness) {
     }
 }
 
+/// The broker has no say in where a member starts: until it seeks, it gets nothing, in other partitions as well.
+pub async fn nothing_is_delivered_before_the_first_seek(harness: &dyn BrokerHarness) {
+    let world = World::open(harness, "first_seek").await;
+    let topic = world.make("orders", 2).await;
+    world.publish(&topic, 0, values(0..2)).await;
+    world.publish(&topic, 1, values(2..4)).await;
+    let group = world.group("g");
+    let subscription = world.subscription(&group, &[&topic], "one");
+    let mut consumer = world.broker.join(subscription).await.unwrap();
+    let mut assigned = 0;
+    while assigned < 2 {
+        let told = timeout(PATIENCE, consumer.next()).await;
+        match told.expect("it is assigned").unwrap() {
+            Consumed::Assigned(partitions) => assigned += partitions.len(),
+            told => panic!("nothing was sought, and it is told {told:?}"),
+        }
+    }
+    for _ in 0..5 {
+        let told = timeout(CALL, consumer.next()).await;
+        assert!(told.is_err(), "nothing was sought, and it is told {told:?}");
+    }
+
+    consumer.seek(&part(&topic, 1), 1).await.unwrap();
+
+    let told = timeout(PATIENCE, consumer.next()).await;
+    let Consumed::Messages(messages) = told.expect("messages come").unwrap() else {
+        panic!("messages come");
+    };
+    let read: Vec<_> = messages
+        .iter()
+        .map(|message| (message.partition, message.offset))
+        .collect();
+    assert_eq!(read, [(1, 1)]);
+}
+
 /// Who starts at the end gets what is published from then on.
 pub async fn the_end_is_a_place_to_start(harness: &dyn BrokerHarness) {
     let world = World::open(harness, "end").await;
@@ -276,9 +311,40 @@ pub async fn what_is_not_assigned_can_not_be_sought(harness: &dyn BrokerHarness)
         .join(&world.group("g"), &[&topic], "one", &Inbox::default())
         .await;
     member.own(1).await;
-    assert!(member.consumer.seek(&part(&other, 0), 0).await.is_err());
-    assert!(member.consumer.pause(&part(&other, 0)).await.is_err());
-    assert!(member.consumer.resume(&part(&other, 0)).await.is_err());
+    let (consumer, other) = (&mut member.consumer, part(&other, 0));
+    for answer in [
+        consumer.seek(&other, 0).await,
+        consumer.pause(&other).await,
+        consumer.resume(&other).await,
+    ] {
+        let error = answer.unwrap_err();
+        assert!(error.is_fenced(), "{error:?}");
+    }
+}
+
+/// What a member says of partitions that it doesn't hold is not kept, and the rest of what it says is.
+pub async fn offsets_of_what_is_not_held_are_dropped(harness: &dyn BrokerHarness) {
+    let world = World::open(harness, "not_held").await;
+    let topic = world.make("orders", 1).await;
+    let other = world.make("payments", 1).await;
+    let group = world.group("g");
+    world.publish(&topic, 0, values(0..3)).await;
+    let mut member = world
+        .join(&group, &[&topic], "one", &Inbox::default())
+        .await;
+    member.receive(3).await;
+
+    let commits = [(part(&other, 0), 0), (part(&topic, 0), 3)];
+    member.consumer.commit(&commits).await.unwrap();
+
+    let kept = async {
+        while world.broker.committed(&group).await.unwrap() != commits[1..] {
+            member.call().await;
+        }
+    };
+    timeout(PATIENCE, kept).await.expect("its own is kept");
+    member.leave().await;
+    assert_eq!(world.broker.committed(&group).await.unwrap(), commits[1..]);
 }
 
 /// What a group committed can be compared with the end of the partition.

@@ -198,6 +198,28 @@ pub async fn a_crashed_member_is_noticed_after_its_session(harness: &dyn BrokerH
     );
 }
 
+/// Who calls in time keeps what it has, however long it does so.
+pub async fn a_member_that_calls_is_alive(harness: &dyn BrokerHarness) {
+    let world = World::open(harness, "alive").await;
+    let topic = world.make("orders", 2).await;
+    let (group, inbox) = (world.group("g"), Inbox::default());
+    let mut one = world.join(&group, &[&topic], "one", &inbox).await;
+    let mut two = world.join(&group, &[&topic], "two", &inbox).await;
+    until(&mut [&mut one, &mut two], |members| {
+        loads(members) == [1, 1]
+    })
+    .await;
+    let before = [one.owned.clone(), two.owned.clone()];
+
+    world
+        .pass(harness.session() * 3, &mut [&mut one, &mut two])
+        .await;
+
+    assert_eq!([one.owned.clone(), two.owned.clone()], before);
+    let members = world.broker.members(&group).await.unwrap();
+    assert_eq!(members.len(), 2, "{members:?}");
+}
+
 /// Who was silent for too long hears that its partitions are others', and gets a share again.
 pub async fn an_expelled_member_is_told_what_it_lost_and_comes_back(harness: &dyn BrokerHarness) {
     let world = World::open(harness, "expelled").await;

@@ -316,6 +316,113 @@ pub async fn a_message_that_is_too_large_is_poison(harness: &dyn BrokerHarness) 
     );
 }
 
+/// Nothing is appended behind a message that was not: what is bad fails, and all that was sent behind it.
+pub async fn a_bad_message_fails_itself_and_those_behind_it(harness: &dyn BrokerHarness) {
+    let world = World::open(harness, "behind_bad").await;
+    let topic = world.make("orders", 2).await;
+    let most = world.broker.capabilities().message_bytes_max;
+    let bad = Outgoing {
+        value: Some(vec![b'x'; most + 1].into()),
+        ..world.message(&topic, 0, "bad")
+    };
+    let batch = [
+        world.message(&topic, 0, "before"),
+        bad,
+        world.message(&topic, 0, "behind"),
+        world.message(&topic, 1, "elsewhere"),
+    ];
+    let mut producer = world.broker.producer().await.unwrap();
+
+    // An error here leaves what was not handed over without a report.
+    let sent = producer.send((1..).zip(batch).collect()).await;
+
+    let mut results = Vec::new();
+    while results.len() < 4 {
+        let reports = timeout(PATIENCE, producer.reports())
+            .await
+            .expect("reports come")
+            .unwrap();
+        if reports.is_empty() {
+            break;
+        }
+        let reports = reports.into_iter();
+        results.extend(reports.map(|report| (report.sequence, report.result.is_ok())));
+    }
+    results.sort_unstable();
+    let expected = [(1, true), (2, false), (3, false), (4, false)];
+    assert!(expected.starts_with(&results), "{results:?}");
+    assert!(results.len() == 4 || sent.is_err(), "{results:?}");
+    let read = world.broker.read(&part(&topic, 0), 0, 10).await.unwrap();
+    assert_eq!(read.len(), 1);
+    assert_eq!(read[0].key, Some("before".into()));
+    let elsewhere = world.broker.watermarks(&part(&topic, 1)).await.unwrap();
+    assert_eq!(elsewhere.end, 0);
+}
+
+/// Whenever a `send` is cancelled, what was appended is in order, and what comes behind it too or not at all.
+pub async fn a_cancelled_send_breaks_no_order(harness: &dyn BrokerHarness) {
+    const EACH: usize = 20;
+    let world = World::open(harness, "cancelled_send").await;
+    let topic = world.make("orders", 1).await;
+    let name = |round: usize, number: usize| format!("{round:02}-{number:02}");
+    let mut completed = Vec::new();
+    for round in 0..30 {
+        let mut producer = world.broker.producer().await.unwrap();
+        for number in 0..EACH {
+            let value = name(round, number);
+            let batch = vec![(number as u64, world.message(&topic, 0, &value))];
+            if number == round % EACH {
+                // Polled once and dropped, if it isn't ready at once.
+                drop(timeout(std::time::Duration::ZERO, producer.send(batch)).await);
+            } else if producer.send(batch).await.is_err() {
+                break;
+            } else {
+                completed.push(value);
+            }
+        }
+        // What is reported is appended, or failed: after this nothing of the round comes any more.
+        while let Ok(Ok(reports)) = timeout(PATIENCE, producer.reports()).await
+            && !reports.is_empty()
+        {
+            for report in reports.iter().filter(|report| report.result.is_err()) {
+                let failed = name(round, usize::try_from(report.sequence).unwrap());
+                completed.retain(|value| *value != failed);
+            }
+        }
+    }
+    let read = world
+        .broker
+        .read(&part(&topic, 0), 0, 30 * EACH)
+        .await
+        .unwrap();
+    let read: Vec<_> = read
+        .iter()
+        .filter_map(|message| message.key.as_ref()?.as_text())
+        .collect();
+    assert!(read.is_sorted_by(|a, b| a < b), "{read:?}");
+    for value in &completed {
+        assert!(read.contains(&value.as_str()), "{value} was sent");
+    }
+}
+
+/// A producer that never asks for reports is slowed down by what is on the way, and not stopped by it.
+pub async fn sending_waits_for_room_and_not_for_reports_to_be_taken(harness: &dyn BrokerHarness) {
+    const COUNT: usize = 10_000;
+    let world = World::open(harness, "room").await;
+    let topic = world.make("orders", 1).await;
+    let mut producer = world.broker.producer().await.unwrap();
+    let messages: Vec<_> = (0..COUNT).map(|_| world.message(&topic, 0, "x")).collect();
+    for (start, batch) in (0..).step_by(500).zip(messages.chunks(500)) {
+        let batch = (start..).zip(batch.iter().cloned()).collect();
+        timeout(PATIENCE, producer.send(batch))
+            .await
+            .expect("there is room in time")
+            .unwrap();
+    }
+    let offsets = reported(&mut *producer, COUNT).await;
+    assert!(offsets.is_sorted_by(|a, b| a < b));
+}
+
 /// Producers don't disturb each other.
 pub async fn producers_side_by_side_keep_an_order_each(harness: &dyn BrokerHarness) {
     const EACH: usize = 200;
