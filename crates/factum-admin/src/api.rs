@@ -10,6 +10,7 @@ mod consumers;
 mod content;
 mod health;
 mod log;
+mod losses;
 mod page;
 mod parked;
 mod projections;
@@ -75,6 +76,16 @@ pub(crate) fn table() -> Api<Admin> {
         Route::get("/admin/consumers", "consumers", "Consumer groups: how far each has come, who works for it, what is parked", consumers::list)
             .query("service", SERVICE)
             .answers::<consumers::ConsumerList>(200, "The groups."),
+        Route::post("/admin/consumers/{group}/{topic}/{partition}/accept", "accept_loss", "Let a group go on behind a place of a source, though messages before it are missing for good", losses::accept)
+            .path("group", "The group.")
+            .path("topic", "The topic.")
+            .path("partition", "The partition.")
+            .body::<losses::Accept>()
+            .answers::<losses::AcceptedView>(200, "It goes on behind that place, as soon as its owner has noticed."),
+        Route::post("/admin/services/{service}/relay/rewind", "rewind_relay", "Publish all records behind a position again; whoever has them knows them as duplicates", losses::rewind)
+            .path("service", "The service whose log is published.")
+            .body::<losses::Rewind>()
+            .answers::<losses::Rewound>(200, "They will be published by the relay."),
         Route::get("/admin/projections", "projections", "Projections: how far each has come", projections::list)
             .query("service", SERVICE)
             .answers::<projections::ProjectionList>(200, "The projections."),

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Advance, At, CommitId, Draft, Error, ErrorClass, ExpectedVersion, FailureNote, Fence, InboxId,
-    InboxRow, Key, Lane, MessageId, Parked, ParkedId, Position, ProjectionName, Room, StreamId,
-    Timestamp, Topic, Trying, Version, ViewWrite,
+    InboxRow, Key, Lane, MessageId, Parked, ParkedId, Position, ProjectionName, Room, StoreId,
+    StreamId, Timestamp, Topic, Trying, Version, ViewWrite,
 };
 
 /// All that one handler did, and what has to hold for it to count.
@@ -225,6 +225,9 @@ pub struct VoidInput {
     pub trying: Option<Option<Trying>>,
     /// Whether the owner leaves in good order: it has nothing in flight and will write no more.
     pub release: bool,
+    /// From here on a source's chain goes on behind this place, whatever is missing before it: a loss that an operator
+    /// accepts. Never goes back by this.
+    pub accept: Option<(StoreId, At)>,
 }
 
 /// A parked message, retried by the owner of its partition.
@@ -309,10 +312,13 @@ pub struct TimerInput {
 pub struct RelayInput {
     /// The relay's fence.
     pub fence: Fence,
-    /// All records up to here were published, each after its predecessors. Never goes back by this.
+    /// All records up to here were published, each after its predecessors. Goes back by a rewind only.
     pub checkpoint: At,
-    /// The last record published to each partition, as of the checkpoint: those that changed.
+    /// The last record published to each partition, as of the checkpoint: those that changed. Zero where there was
+    /// none by then.
     pub lasts: Vec<(Topic, u32, At)>,
+    /// Whether an operator sets the checkpoint back, so that what lies behind it is published again.
+    pub rewind: bool,
 }
 
 /// A durable timer.

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Fence, Group, Lasts, Link, Start, Topic};
+use crate::{At, Error, Fence, Group, Lasts, Link, Start, StoreId, Topic};
 
 /// How many offsets above `low` may be finished before it: the bound of the bitmap, and so of the row.
 pub const WINDOW_MAX: u64 = 4096;
@@ -132,6 +132,22 @@ impl InboxRow {
         {
             self.trying = None;
         }
+        Ok(())
+    }
+
+    /// Lets the chain of `source` go on behind `at`, whatever is missing before it.
+    ///
+    /// # Errors
+    ///
+    /// Class poison when the group has come that far already: an older place would let what was done come again.
+    pub fn accept(&mut self, source: StoreId, at: At) -> Result<(), Error> {
+        let last = self.lasts.get(source);
+        if at <= last {
+            return Err(Error::poison(format!(
+                "the chain of source {source} can't go on behind {at}: the last place taken from it is {last}"
+            )));
+        }
+        self.lasts.set(source, at);
         Ok(())
     }
 }

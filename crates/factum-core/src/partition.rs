@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
-    Advance, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Timestamp, Trying,
-    WINDOW_MAX,
+    Advance, At, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, StoreId, Timestamp,
+    Trying, WINDOW_MAX,
 };
 
 /// How many messages above `low` an owner reads at most: bounds its memory, and the stretch that is tried one by
@@ -116,6 +116,11 @@ impl Partition {
     /// The next offset to read.
     pub fn poll(&self) -> u64 {
         self.poll
+    }
+
+    /// The last place of `source` as of what was read; zero when it has none.
+    pub fn last(&self, source: StoreId) -> At {
+        self.lasts.get(source)
     }
 
     /// Whether more messages may be read now.

@@ -130,6 +130,9 @@ impl StoreState {
                     row.trying = trying;
                 }
                 row.clean |= void.release;
+                if let Some((source, at)) = void.accept {
+                    row.accept(source, at)?;
+                }
                 Ok((Some(row), None))
             }
             Input::Parked(ParkedInput { id, revision, .. }) => {

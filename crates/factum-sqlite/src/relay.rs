@@ -88,9 +88,9 @@ impl Relay {
         self.to_claim()
     }
 
-    /// Moves the checkpoint on. An older one is no failure: the rows as of the newer one hold.
+    /// Moves the checkpoint on. An older one is no failure: the rows as of the newer one hold, unless it is a rewind.
     pub(crate) fn advance(&mut self, input: &RelayInput) {
-        if input.checkpoint >= self.checkpoint {
+        if input.rewind || input.checkpoint >= self.checkpoint {
             self.checkpoint = input.checkpoint;
             self.changed = true;
             for (topic, partition, at) in &input.lasts {

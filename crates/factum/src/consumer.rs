@@ -7,6 +7,7 @@
 
 mod failed;
 mod handle;
+mod incident;
 mod owner;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -18,6 +19,8 @@ use factum_core::{
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+pub use self::incident::Incident;
+pub(crate) use self::incident::Incidents;
 use self::owner::{Ended, Owner};
 use crate::{
     GroupSpec, Health, Status,
@@ -36,6 +39,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// How many lanes' parked state an owner keeps in mind from its claim on. Others are found out by their refusal.
 const PARKED_LANES_MAX: usize = 10_000;
+
+/// How many messages below the place where an owner goes on are looked at for such that were left out and are still
+/// missing a predecessor.
+const LEFT_OUT_LOOK: u64 = 100;
 
 /// How many messages one batch has.
 const BATCH_MESSAGES_MAX: usize = 500;
@@ -242,10 +249,19 @@ impl Member {
                 .set(&part, incident, consuming.core.env.now());
             return consumer.pause(&partition).await;
         }
+        let from = row.low.saturating_sub(LEFT_OUT_LOOK).max(marks.first);
+        let look = usize::try_from(row.low.saturating_sub(from)).unwrap_or(0);
+        let before = if look > 0 {
+            self.broker.read(&partition, from, look).await?
+        } else {
+            Vec::new()
+        };
         // The owner before may have left it paused.
         consumer.resume(&partition).await?;
         tracing::debug!(owner.fence = %row.fence, inbox.low = row.low, "inbox `{inbox}` claimed");
-        let owner = Arc::new(Owner::new(consuming.clone(), inbox, row, parked, marks.end));
+        let owner = Owner::new(consuming.clone(), inbox, row, parked, marks.end);
+        owner.look_back(&before);
+        let owner = Arc::new(owner);
         let (name, run) = (partition.clone(), owner.clone());
         self.tasks.spawn(async move {
             let ended = run.clone().run().await;

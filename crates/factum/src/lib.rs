@@ -21,6 +21,7 @@ pub use app::{App, Running, RunningService};
 mod bus;
 pub use bus::{CommandError, CommandOptions, Commands, Executed, Idempotency};
 mod consumer;
+pub use consumer::Incident;
 mod dead_letter;
 mod projector;
 mod queries;
@@ -36,7 +37,7 @@ pub use health::{Health, Status};
 pub mod metrics;
 mod operate;
 pub use operate::{
-    By, DeadLetters, Operations, OperatorError, ProjectionStatus, Rebuilding, Redriven,
+    Accepted, By, DeadLetters, Operations, OperatorError, ProjectionStatus, Rebuilding, Redriven,
 };
 mod history;
 

@@ -1,6 +1,8 @@
 //! What an operator may do with a service: look at what is parked and let it go on, mend it or give it up; have rows
 //! built anew; read who did what. Every change is one commit with its audit entry.
 
+mod losses;
+
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use factum_core::{
 };
 use serde::Serialize;
 
+pub use self::losses::Accepted;
 use crate::{
     Service,
     projector::{Progress, Request},

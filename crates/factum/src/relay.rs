@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_core::{
-    Broker, Commit, CommitError, Env, Error, Input, LogFilter, Offer, Position, RelayClaim,
+    At, Broker, Commit, CommitError, Env, Error, Input, LogFilter, Offer, Position, RelayClaim,
     RelayInput, RelayRun, Signal, TopicPartition, chain::Link, may_publish,
 };
 use tokio::time::timeout;
@@ -222,7 +222,10 @@ async fn publish(
                 biased;
                 () = stop.cancelled() => {}
                 // A timeout is no error: wake-ups from other processes may be lost.
-                woken = timeout(POLL_MAX, wait) => { woken.unwrap_or(Ok(0))?; }
+                woken = timeout(POLL_MAX, wait) => match woken {
+                    Ok(woken) => { woken?; }
+                    Err(_) => heed_a_rewind(core, claim, published).await?,
+                }
             }
         }
     }
@@ -239,6 +242,18 @@ fn acknowledge(run: &mut RelayRun, reports: Vec<factum_core::Report>) -> Result<
     Ok(())
 }
 
+/// Who has nothing to publish writes no checkpoint either, and would not find out that an operator set it back.
+async fn heed_a_rewind(core: &Core, claim: &RelayClaim, published: At) -> Result<(), Error> {
+    let stored = core.store.relay().await?;
+    if stored.fence != claim.fence && stored.checkpoint < published {
+        return Err(Error::fenced(format!(
+            "the relay was set back from {published} to {}",
+            stored.checkpoint
+        )));
+    }
+    Ok(())
+}
+
 async fn checkpoint(core: &Core, run: &mut RelayRun, claim: &RelayClaim) -> Result<(), Error> {
     let Some((checkpoint, lasts)) = run.checkpoint() else {
         return Ok(());
@@ -248,6 +263,7 @@ async fn checkpoint(core: &Core, run: &mut RelayRun, claim: &RelayClaim) -> Resu
         fence: claim.fence,
         checkpoint,
         lasts,
+        rewind: false,
     });
     match core.store.commit(commit).await {
         Ok(_) => {

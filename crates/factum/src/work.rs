@@ -25,7 +25,7 @@ use lru::LruCache;
 
 pub(crate) use self::loading::panic_message;
 use self::{deciding::Undecided, loading::Slot};
-use crate::metrics::Metrics;
+use crate::{consumer::Incidents, metrics::Metrics};
 
 /// How many aggregates are kept loaded, per service. At 1 KB of state each: 10 MB.
 const AGGREGATES_MAX: usize = 10_000;
@@ -42,6 +42,8 @@ pub(crate) struct Core {
     /// The pinned partition counts.
     pub(crate) topics: BTreeMap<Topic, u32>,
     pub(crate) metrics: Metrics,
+    /// What its groups wait for a person with.
+    pub(crate) incidents: Incidents,
     slots: Mutex<LruCache<StreamId, Arc<Slot>>>,
 }
 /// Where work comes from: what its records say of their origin.
@@ -118,6 +120,7 @@ impl Core {
             kinds,
             topics,
             metrics,
+            incidents: Incidents::default(),
             slots: Mutex::new(LruCache::new(bound)),
         }
     }

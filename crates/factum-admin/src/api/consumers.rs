@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use factum::{
-    GroupMember, InboxId, InboxRow, ParkedCount, ParkedState, RunningService, TopicPartition,
+    GroupMember, InboxId, InboxRow, Incident, ParkedCount, ParkedState, RunningService,
+    TopicPartition,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,52 @@ struct GroupView {
     members: Vec<MemberView>,
     /// The partitions that it has begun to read.
     partitions: Vec<PartitionView>,
+    /// Sources whose messages it can't take, because one before them is missing, as far as this process owns the
+    /// partitions. A person has to end them: rewind the relay of the source, or accept the loss.
+    incidents: Vec<IncidentView>,
+}
+
+/// A source whose messages a group can't take, because one before them is missing.
+#[derive(Debug, Serialize, JsonSchema)]
+struct IncidentView {
+    topic: String,
+    partition: u32,
+    /// The id of the store whose messages are not taken.
+    source: String,
+    /// The service that has this store, if it runs here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_service: Option<String>,
+    /// The last place that was taken from it: rewind its relay to this position.
+    last: String,
+    /// The record that the first message which was left out comes behind: it, or one before it, is missing.
+    expected: String,
+    /// The first message that was left out.
+    seen: String,
+    /// Its offset.
+    offset: u64,
+    /// The last message that was left out.
+    latest: String,
+    /// How many were left out, as far as this process has seen.
+    messages: u64,
+    since: String,
+}
+
+fn incident(admin: &Admin, incident: &Incident) -> IncidentView {
+    let mut services = admin.running().services();
+    let source = services.find(|service| service.store().identity().id == incident.source);
+    IncidentView {
+        topic: incident.inbox.topic.to_string(),
+        partition: incident.inbox.partition,
+        source: incident.source.to_string(),
+        source_service: source.map(|service| service.name().to_string()),
+        last: incident.last.to_string(),
+        expected: incident.expected.to_string(),
+        seen: incident.seen.to_string(),
+        offset: incident.offset,
+        latest: incident.latest.to_string(),
+        messages: incident.messages,
+        since: incident.since.to_string(),
+    }
 }
 
 /// How many messages are parked.
@@ -104,6 +151,7 @@ pub(crate) async fn list(
     let mut groups = Vec::new();
     for service in admin.services(asked.service.as_deref())? {
         let counts = service.store().parked_counts().await?;
+        let incidents = service.operator().incidents();
         let mut inboxes: BTreeMap<_, Vec<_>> = service
             .groups()
             .map(|group| (group.clone(), Vec::new()))
@@ -117,7 +165,10 @@ pub(crate) async fn list(
             for (id, row) in inboxes {
                 partitions.push(partition(&admin, &id, &row, &members).await?);
             }
-            groups.push(view(service, group.as_str(), &counts, &members, partitions));
+            let mut view = view(service, group.as_str(), &counts, &members, partitions);
+            let its = incidents.iter().filter(|one| one.inbox.group == group);
+            view.incidents = its.map(|one| incident(&admin, one)).collect();
+            groups.push(view);
         }
     }
     Ok(Json(ConsumerList { groups }))
@@ -141,6 +192,7 @@ fn view(
         parked: ParkedNumbers::of(counts.iter().filter(|count| count.group.as_str() == group)),
         members: members.iter().map(member).collect(),
         partitions,
+        incidents: Vec::new(),
     }
 }
 

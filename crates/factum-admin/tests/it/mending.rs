@@ -1,5 +1,8 @@
 //! What an operator can do.
 
+use std::time::Duration;
+
+use factum::{At, Headers, Outgoing, StoreId, Topic, chain::Link, system_env};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -326,5 +329,131 @@ async fn a_foreign_producer_publishes_and_is_read() {
     world.post(path, &large).await.refuses(413, None);
     let larger = json!({ "value": "x".repeat(2_100_000) });
     world.post(path, &larger).await.refuses(413, None);
+    world.stop().await;
+}
+
+/// Publishes a message of a source that nobody here knows, which comes behind one that is missing, an hour ago. Says
+/// which source that is.
+async fn publish_behind_a_loss(world: &World) -> StoreId {
+    let source = StoreId("0192f000-0000-7000-8000-000000000000".parse().unwrap());
+    let link = Link {
+        source,
+        at: At::new(1, 5),
+        previous: At::new(1, 4),
+    };
+    let mut headers = Headers::new();
+    for (name, value) in link.to_headers() {
+        headers.push(name, value);
+    }
+    let message = Outgoing {
+        topic: Topic::of("accounts"),
+        partition: 1,
+        key: Some("a-1".into()),
+        headers,
+        value: Some("{}".into()),
+        timestamp: system_env().now() - Duration::from_hours(1),
+    };
+    let mut producer = world.running.broker().producer().await.unwrap();
+    producer.send(vec![(1, message)]).await.unwrap();
+    producer.reports().await.unwrap().remove(0).result.unwrap();
+    source
+}
+
+#[tokio::test]
+async fn a_source_that_misses_a_message_is_shown_and_its_loss_can_be_accepted() {
+    let world = World::start().await;
+    let source = publish_behind_a_loss(&world).await.to_string();
+    world
+        .until("/admin/consumers?service=receipts", |list| {
+            let partitions = list["groups"][0]["partitions"].as_array().unwrap();
+            partitions.iter().any(|one| one["partition"] == 1 && one["low"] == 1)
+        })
+        .await;
+    // An owner that finds it there does not wait for it any more.
+    let service = world.running.service("receipts").unwrap();
+    service.stop().await;
+    service.start();
+    let list = world
+        .until("/admin/consumers?service=receipts", |list| {
+            list["groups"][0]["incidents"] != json!([])
+        })
+        .await;
+    let mut incident = list["groups"][0]["incidents"][0].clone();
+    let since = incident.as_object_mut().unwrap().remove("since");
+    assert!(since.is_some());
+    assert_eq!(
+        incident,
+        json!({
+            "topic": "accounts", "partition": 1, "source": source, "last": "0", "expected": "1-4", "seen": "1-5",
+            "offset": 0, "latest": "1-5", "messages": 1
+        })
+    );
+
+    let path = "/admin/consumers/receipts/accounts/1/accept";
+    let body = |field: &str, value: &str| {
+        let mut body = json!({
+            "service": "receipts", "source": source, "from": "1-5", "reason": "the broker lost its disk"
+        });
+        body[field] = json!(value);
+        body
+    };
+    for field in ["reason", "source", "from"] {
+        let refused = world.post(path, &body(field, " ")).await;
+        refused.refuses(422, Some(field));
+    }
+    world
+        .post(path, &body("service", "nobody"))
+        .await
+        .refuses(404, None);
+    world
+        .post("/admin/consumers/receipts/accounts/7/accept", &body("from", "1-5"))
+        .await
+        .refuses(422, None);
+    let accepted = world.post(path, &body("from", "1-5")).await.is(200);
+    assert_eq!(accepted["from"], "1-5");
+    world
+        .until("/admin/consumers?service=receipts", |list| {
+            list["groups"][0]["incidents"] == json!([])
+        })
+        .await;
+    let done = actions(&world).await;
+    assert_eq!(done[0].1, "accept-loss");
+    world
+        .post(path, &body("from", "1-5"))
+        .await
+        .refuses(422, None);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_relay_is_set_back_and_what_was_published_comes_again_and_is_taken_once() {
+    let world = World::start().await;
+    for amount in [1, 2, 3] {
+        world.deposit("a-1", amount).await;
+    }
+    world
+        .until("/admin/events?service=receipts", |list| {
+            list["events"].as_array().unwrap().len() == 3
+        })
+        .await;
+    let path = "/admin/services/accounts/relay/rewind";
+    world
+        .post(path, &json!({ "to": 99 }))
+        .await
+        .refuses(422, None);
+    let published = |list: &Value| list["messages"].as_array().unwrap().len();
+    let rewind = json!({ "to": 1, "reason": "the broker lost its disk" });
+    let rewound = world.post(path, &rewind).await.is(200);
+    assert_eq!(rewound, json!({ "service": "accounts", "checkpoint": "1-1" }));
+    world
+        .until("/admin/topics/accounts/messages", |list| published(list) == 5)
+        .await;
+    world.deposit("a-1", 4).await;
+    world
+        .until("/admin/events?service=receipts", |list| {
+            list["events"].as_array().unwrap().len() == 4
+        })
+        .await;
+    assert_eq!(receipts(&world).await, [1, 2, 3, 4]);
     world.stop().await;
 }

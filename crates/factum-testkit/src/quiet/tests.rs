@@ -77,6 +77,7 @@ impl World {
             fence,
             checkpoint,
             lasts: Vec::new(),
+            rewind: false,
         });
         self.store.commit(commit).await.unwrap();
     }
@@ -119,6 +120,7 @@ impl World {
             advance,
             trying: None,
             release: true,
+            accept: None,
         });
         self.store.commit(commit).await.unwrap();
     }

@@ -162,8 +162,8 @@ impl State {
     }
 
     fn apply_relay(&mut self, input: RelayInput) {
-        // An older checkpoint is no failure: the rows as of the newer one hold.
-        if input.checkpoint >= self.relay.checkpoint {
+        // An older checkpoint is no failure: the rows as of the newer one hold, unless it is a rewind.
+        if input.rewind || input.checkpoint >= self.relay.checkpoint {
             self.relay.checkpoint = input.checkpoint;
             for (topic, partition, at) in input.lasts {
                 self.relay.lasts.insert((topic, partition), at);

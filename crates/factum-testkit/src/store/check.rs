@@ -103,6 +103,9 @@ impl State {
                     row.trying = trying;
                 }
                 row.clean |= void.release;
+                if let Some((source, at)) = void.accept {
+                    row.accept(source, at)?;
+                }
                 Ok((Some(row), None))
             }
             Input::Parked(ParkedInput { id, revision, .. }) => {

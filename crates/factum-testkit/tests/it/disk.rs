@@ -72,6 +72,7 @@ async fn a_store_that_stays_open_over_a_restore_is_a_fenced_zombie() {
         advance: [].into(),
         trying: None,
         release: true,
+        accept: None,
     };
     let late = Commit {
         input: Input::Void(input),

@@ -10,15 +10,18 @@ use std::{
 };
 
 use factum_core::{
-    AHEAD_MAX, Class, Commit, CommitError, InboxId, InboxRow, Input, Job, Lane, Link, Message,
-    Parked, ParkedFilter, ParkedState, Partition, Polled, Signal, Timestamp, VoidInput,
+    AHEAD_MAX, At, Class, Commit, CommitError, InboxId, InboxRow, Input, Job, Lane, Link, Message,
+    Parked, ParkedFilter, ParkedState, Partition, Polled, Signal, Start, Timestamp, VoidInput,
     wire::{self, Incoming, WireError},
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Consuming, handle};
-use crate::relay::backoff;
+use super::{
+    Consuming, handle,
+    incident::{Look, Watch},
+};
+use crate::{Status, relay::backoff};
 
 /// How long an owner sleeps at most before it looks for due retries again: a lost wake-up costs this much.
 const LOOK_MAX: Duration = Duration::from_secs(1);
@@ -58,6 +61,8 @@ struct State {
     buffer: VecDeque<Message>,
     /// Messages that are queued, as they were read: each is read once, unless it has to be looked at again.
     read: BTreeMap<u64, Result<Incoming, WireError>>,
+    /// Sources that are missing a message.
+    watch: Watch,
 }
 
 /// What a task of the owner reports.
@@ -104,6 +109,7 @@ impl Owner {
                 partition,
                 buffer: VecDeque::new(),
                 read: BTreeMap::new(),
+                watch: Watch::default(),
             }),
             work: Notify::new(),
             drain: CancellationToken::new(),
@@ -127,6 +133,65 @@ impl Owner {
     /// What was seen so far, for a commit.
     pub(crate) fn advance(&self) -> factum_core::Advance {
         self.state().partition.advance()
+    }
+
+    /// Looks at messages below the place where it goes on: one that was left out, and has not come again since, is
+    /// still missing a predecessor.
+    pub(crate) fn look_back(&self, messages: &[Message]) {
+        let mut state = self.state();
+        let State {
+            partition, watch, ..
+        } = &mut *state;
+        let row = partition.row();
+        for message in messages.iter().filter(|message| message.offset < row.low) {
+            // A source that has no place yet has its start before it, or is missing it.
+            if let Some(link) = link(message)
+                && (row.start == Start::Beginning || row.lasts.get(link.source) != At::ZERO)
+            {
+                let last = row.lasts.get(link.source);
+                watch.note(&self.inbox, message.offset, link, last, message.timestamp);
+            }
+        }
+    }
+
+    /// Raises what is missing for too long. Says whether an operator has mended something, so that all is read anew.
+    fn watch(&self) -> bool {
+        let Consuming {
+            core, health, part, ..
+        } = &*self.consuming;
+        let (topic, partition) = (&self.inbox.topic, self.inbox.partition);
+        let part = format!("{part}/{topic}/{partition}");
+        let now = core.env.now();
+        let mut state = self.state();
+        let watch = &mut state.watch;
+        match watch.look(&self.inbox, &core.incidents, now) {
+            Look::Same => {}
+            Look::Raised => {
+                let reason = watch.first().map(|incident| incident.reason());
+                health.set(&part, Status::Degraded(reason.unwrap_or_default()), now);
+            }
+            Look::Ended => health.set(&part, Status::Running, now),
+            Look::Mended => {
+                watch.give_up(&self.inbox, &core.incidents);
+                health.set(&part, Status::Running, now);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What it has raised is for the next owner to raise, if it is still so.
+    fn give_up_watch(&self) {
+        let Consuming {
+            core, health, part, ..
+        } = &*self.consuming;
+        let mut state = self.state();
+        if state.watch.first().is_some() {
+            let (topic, partition) = (&self.inbox.topic, self.inbox.partition);
+            let part = format!("{part}/{topic}/{partition}");
+            health.set(&part, Status::Running, core.env.now());
+        }
+        state.watch.give_up(&self.inbox, &core.incidents);
     }
 
     /// Hands over a message from the broker.
@@ -182,6 +247,7 @@ impl Owner {
             () = self.dropped.cancelled() => Ended::Drained,
             ended = self.clone().own() => ended,
         };
+        self.give_up_watch();
         self.gone.cancel();
         self.consuming.turn.notify_one();
         ended
@@ -201,6 +267,9 @@ impl Owner {
             }
             if !self.drain.is_cancelled() {
                 self.take();
+                if self.watch() {
+                    return Ended::Reclaim;
+                }
                 // Retries go first: they make the room that live messages behind them may wait for.
                 match self.start_retries(&mut jobs, &mut retry_at).await {
                     Ok(refused) => {
@@ -261,6 +330,7 @@ impl Owner {
             partition,
             buffer,
             read,
+            watch,
         } = &mut *state;
         let before = buffer.len();
         while partition.has_room()
@@ -270,9 +340,7 @@ impl Owner {
             if message.offset < partition.poll() {
                 continue;
             }
-            let link = Link::from_headers(|name| message.headers.get(name))
-                .ok()
-                .flatten();
+            let link = link(&message);
             // What can't be read is handled too: it becomes a dead letter.
             let (offset, incoming) = (message.offset, wire::read(&message));
             let handled = incoming.as_ref().map_or(true, |incoming| {
@@ -289,6 +357,10 @@ impl Owner {
                     read.insert(offset, incoming);
                 }
                 Polled::Done => {}
+            }
+            if let Some(link) = link {
+                let last = partition.last(link.source);
+                watch.note(&self.inbox, offset, link, last, core.env.now());
             }
         }
         let half = usize::try_from(AHEAD_MAX / 2).unwrap_or(usize::MAX);
@@ -466,6 +538,7 @@ impl Owner {
             advance: self.advance(),
             trying: trying.map(Some),
             release,
+            accept: None,
         })
     }
 
@@ -478,6 +551,12 @@ impl Owner {
         }
         Ended::Drained
     }
+}
+
+fn link(message: &Message) -> Option<Link> {
+    Link::from_headers(|name| message.headers.get(name))
+        .ok()
+        .flatten()
 }
 
 impl Drop for Owner {

@@ -5,6 +5,7 @@
 mod bank;
 mod commands;
 mod consuming;
+mod losses;
 mod maintenance;
 mod operate;
 mod projector;

@@ -163,6 +163,7 @@ pub async fn a_new_epoch_fences_every_owner(harness: &dyn StoreHarness) {
             fence,
             checkpoint: head,
             lasts: vec![],
+            rewind: false,
         };
         Commit {
             input: Input::Relay(input),
@@ -308,6 +309,7 @@ pub async fn checkpoints_beyond_the_head_are_moved_back(harness: &dyn StoreHarne
         fence: relay.fence,
         checkpoint: place(2),
         lasts,
+        rewind: false,
     };
     world
         .apply(Commit {
@@ -377,6 +379,7 @@ pub async fn a_restored_backup_is_another_time_line(harness: &dyn StoreHarness) 
         fence: relay.fence,
         checkpoint: write.head,
         lasts: vec![],
+        rewind: false,
     };
     world
         .apply(Commit {

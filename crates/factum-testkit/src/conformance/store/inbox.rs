@@ -326,6 +326,39 @@ pub async fn an_attempt_mark_is_kept_until_its_message_is_finished(harness: &dyn
     assert_eq!(owner.row(&world).await.trying, None, "taken away");
 }
 
+/// An operator may accept that messages of a source are missing: its chain goes on behind a place, and never before
+/// what was taken already.
+pub async fn an_accepted_loss_moves_a_sources_last_place_on_and_never_back(
+    harness: &dyn StoreHarness,
+) {
+    let world = World::create(harness).await;
+    let owner = Owner::of_payment(&world).await;
+    let source = StoreId(Uuid::from_u128(7));
+    let accept = |position| {
+        let input = factum_core::VoidInput {
+            accept: Some((source, At::new(1, position))),
+            ..owner.void_input(delivered_up_to(0))
+        };
+        Commit {
+            input: Input::Void(input),
+            ..world.commit()
+        }
+    };
+    let row = world.apply(accept(5)).await.inbox.expect("the row is told");
+    assert_eq!(row.lasts.get(source), At::new(1, 5));
+    assert_eq!(row.low, 0, "nothing of the partition is finished by it");
+    for position in [4, 5] {
+        let refused = world.store.commit(accept(position)).await;
+        assert_eq!(
+            refused.expect_err("it goes back").class(),
+            factum_core::ErrorClass::Poison
+        );
+    }
+    assert_eq!(owner.row(&world).await, row);
+    let world = world.reopen(harness).await;
+    assert_eq!(owner.row(&world).await.lasts.get(source), At::new(1, 5));
+}
+
 /// An owner with a wrong picture of its row is stopped before it does harm.
 pub async fn finishing_twice_is_fatal_and_no_second_effect(harness: &dyn StoreHarness) {
     let world = World::create(harness).await;

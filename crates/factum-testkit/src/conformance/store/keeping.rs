@@ -52,6 +52,7 @@ pub async fn a_restart_keeps_everything(harness: &dyn StoreHarness) {
             fence: claim.fence,
             checkpoint: head,
             lasts: vec![],
+            rewind: false,
         };
         world
             .apply(Commit {

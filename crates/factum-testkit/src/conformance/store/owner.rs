@@ -224,6 +224,7 @@ impl Owner {
             advance,
             trying: None,
             release: false,
+            accept: None,
         }
     }
 

@@ -152,6 +152,7 @@ fn relayed(world: &World, fence: Fence, position: u64, lasts: &[(u32, u64)]) -> 
         fence,
         checkpoint: place(position),
         lasts: lasts.collect(),
+        rewind: false,
     };
     Commit {
         input: Input::Relay(input),
@@ -244,6 +245,31 @@ pub async fn the_relays_checkpoint_never_goes_back(harness: &dyn StoreHarness) {
         (relay.checkpoint.position, relay.lasts[0].2.position),
         (Position(5), Position(5))
     );
+}
+
+/// An operator who sets the relay back has everything behind that place published again.
+pub async fn a_rewind_sets_the_relays_checkpoint_back(harness: &dyn StoreHarness) {
+    let world = World::create(harness).await;
+    world.fill("order/1", 5).await;
+    let relay = world.store.claim_relay().await;
+    let fence = relay.expect("the relay is claimed").fence;
+    world
+        .apply(relayed(&world, fence, 4, &[(0, 4), (1, 3)]))
+        .await;
+    let mut rewind = relayed(&world, fence, 2, &[(0, 2), (1, 0)]);
+    if let Input::Relay(input) = &mut rewind.input {
+        input.rewind = true;
+    }
+    world.apply(rewind).await;
+    let world = world.reopen(harness).await;
+    let relay = world.store.relay().await.expect("the relay's row reads");
+    assert_eq!(relay.checkpoint.position, Position(2));
+    let last = |partition| {
+        let lasts = relay.lasts.iter();
+        let mut its = lasts.filter(|(_, its, _)| *its == partition);
+        its.next().map_or(Position(0), |(_, _, at)| at.position)
+    };
+    assert_eq!((last(0), last(1)), (Position(2), Position(0)));
 }
 
 fn projected(world: &World, generation: u32, fence: Fence, from: At, to: u64) -> Commit {
