@@ -36,6 +36,17 @@ impl fmt::Display for Quiet {
 /// How quiet `running` is. It looks at one place after another: what moved on meanwhile shows as a longer log.
 pub(super) async fn quiet(running: &Running) -> Result<Quiet, Error> {
     let before = heads(running).await?;
+    // First all that is published, and then who reads it: what a relay publishes behind our back leaves no trace in
+    // its own log, and none yet in that of the service that it is for.
+    for service in running.services() {
+        let (name, head) = (service.name(), before[service.name()]);
+        let published = service.store().relay().await?.checkpoint.position;
+        if published != head {
+            return Ok(Quiet::Busy(format!(
+                "service `{name}` has published up to {published} of {head}"
+            )));
+        }
+    }
     let mut dead = 0;
     for service in running.services() {
         match quiet_service(service, &**running.broker(), before[service.name()]).await? {
@@ -71,12 +82,6 @@ async fn quiet_service(
     head: Position,
 ) -> Result<Quiet, Error> {
     let (name, store) = (service.name(), service.store());
-    let published = store.relay().await?.checkpoint.position;
-    if published != head {
-        return Ok(Quiet::Busy(format!(
-            "service `{name}` has published up to {published} of {head}"
-        )));
-    }
     for projection in service.operator().projections().await? {
         if projection.reached < head {
             let (projection, reached) = (projection.projection, projection.reached);
