@@ -11,7 +11,9 @@ use factum_core::{Broker, Env, Error, Group, ServiceName, Store, Stores, TopicSp
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Commands, Health, Operations, Queries, Service, Status, consumer, maintenance,
+    Commands, Health, Operations, Queries, Service, Status,
+    consumer::{self, Suspects},
+    maintenance,
     metrics::Registered,
     projector::{self, Progress},
     relay, timers, topics,
@@ -99,6 +101,7 @@ impl App {
             .flat_map(|(service, _)| &service.topics);
         let described: Vec<TopicSpec> = described.cloned().collect();
         let mut services = BTreeMap::new();
+        let suspects = Suspects::default();
         for (service, store) in self.services {
             let name = service.name.clone();
             service.check()?;
@@ -127,6 +130,7 @@ impl App {
                     service.kinds.clone(),
                     topics,
                     self.metrics.of(&name),
+                    suspects.clone(),
                 );
                 Ok(RunningService::new(
                     service,

@@ -9,6 +9,7 @@ mod failed;
 mod handle;
 mod incident;
 mod owner;
+mod suspects;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::incident::Incident;
 pub(crate) use self::incident::Incidents;
 use self::owner::{Ended, Owner};
+pub(crate) use self::suspects::Suspects;
 use crate::{
     GroupSpec, Health, Status,
     relay::{LONG_ENOUGH, backoff, pause},

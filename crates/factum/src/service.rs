@@ -209,7 +209,8 @@ impl GroupSpec {
         self
     }
 
-    /// How often a message may take the whole process down before it is parked as dead. Default: 3.
+    /// How often a message may take the whole process down before it is parked as dead, counted from when it is
+    /// suspected: at the first death nobody is, since all that was under way died with it. Default: 3.
     pub fn crashes_at_most(mut self, crashes: u32) -> Self {
         self.crashes_max = crashes.max(1);
         self

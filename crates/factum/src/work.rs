@@ -25,7 +25,10 @@ use lru::LruCache;
 
 pub(crate) use self::loading::panic_message;
 use self::{deciding::Undecided, loading::Slot};
-use crate::{consumer::Incidents, metrics::Metrics};
+use crate::{
+    consumer::{Incidents, Suspects},
+    metrics::Metrics,
+};
 
 /// How many aggregates are kept loaded, per service. At 1 KB of state each: 10 MB.
 const AGGREGATES_MAX: usize = 10_000;
@@ -44,6 +47,7 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     /// What its groups wait for a person with.
     pub(crate) incidents: Incidents,
+    pub(crate) suspects: Suspects,
     slots: Mutex<LruCache<StreamId, Arc<Slot>>>,
 }
 /// Where work comes from: what its records say of their origin.
@@ -111,6 +115,7 @@ impl Core {
         kinds: BTreeMap<Category, Arc<dyn AggregateKind>>,
         topics: BTreeMap<Topic, u32>,
         metrics: Metrics,
+        suspects: Suspects,
     ) -> Self {
         let bound = NonZeroUsize::new(AGGREGATES_MAX).expect("the bound is not zero");
         Self {
@@ -121,6 +126,7 @@ impl Core {
             topics,
             metrics,
             incidents: Incidents::default(),
+            suspects,
             slots: Mutex::new(LruCache::new(bound)),
         }
     }

@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use super::{
     failed::{Failed, IntoFailed as _, crashed, log_failure, note, skipped, stop_text},
     owner::{Outcome, Owner},
+    suspects::Turn,
 };
 use crate::{
     dead_letter,
@@ -85,20 +86,17 @@ async fn live_inner(
         let parked = place.parked(ParkedState::Waiting, None, None);
         return place.park(parked, true).await;
     }
-    if let Some(trying) = trying {
-        if trying.tries > owner.consuming.group.crashes_max {
-            let failure = crashed(trying.tries - 1);
-            return place
-                .failed(Failed {
-                    failure,
-                    handler: None,
-                })
-                .await;
+    // Held until the message is done with.
+    let _turn = match trying {
+        Some(trying) if trying.tries > owner.consuming.group.crashes_max => {
+            return place.failed(crashed(trying.tries - 1).into()).await;
         }
-        if let Some(outcome) = mark(owner, trying).await {
-            return outcome;
-        }
-    }
+        Some(trying) => match try_behind_mark(owner, trying).await {
+            Ok(turn) => turn,
+            Err(outcome) => return outcome,
+        },
+        None => None,
+    };
     let incoming = match incoming {
         Ok(incoming) => incoming,
         Err(error) => {
@@ -143,14 +141,17 @@ pub(super) async fn retry(owner: &Owner, parked: Parked, trying: Option<Trying>)
     let consuming = &owner.consuming;
     let core = &consuming.core;
     let started = core.env.now();
-    if let Some(trying) = trying {
-        if trying.tries > consuming.group.crashes_max {
+    // Held until the message is done with.
+    let _turn = match trying {
+        Some(trying) if trying.tries > consuming.group.crashes_max => {
             return retry_failed(owner, parked, crashed(trying.tries - 1).into()).await;
         }
-        if let Some(outcome) = mark(owner, trying).await {
-            return outcome;
-        }
-    }
+        Some(trying) => match try_behind_mark(owner, trying).await {
+            Ok(turn) => turn,
+            Err(outcome) => return outcome,
+        },
+        None => None,
+    };
     let mut message = parked.message.clone();
     message.value = parked.value().cloned();
     let incoming = match wire::read(&message) {
@@ -538,10 +539,12 @@ async fn released(owner: &Owner, parked: &Parked) -> Outcome {
     }
 }
 
-/// Sets the durable attempt mark. `Some`: it could not be set.
-async fn mark(owner: &Owner, trying: Trying) -> Option<Outcome> {
+/// Waits for the message's turn if it is a suspect, and sets the durable attempt mark.
+async fn try_behind_mark(owner: &Owner, trying: Trying) -> Result<Option<Turn>, Outcome> {
+    let core = &owner.consuming.core;
+    let turn = core.suspects.turn(trying).await;
     let input = || owner.void(Some(trying), false);
-    let id = owner.consuming.core.env.message_id();
+    let id = core.env.message_id();
     let cause = Cause {
         correlation_id: id,
         causation_id: None,
@@ -554,8 +557,8 @@ async fn mark(owner: &Owner, trying: Trying) -> Option<Outcome> {
         audit: None,
     };
     match commit(owner, &work).await {
-        Ok(_) => None,
-        Err(error) => Some(error_outcome(owner, error)),
+        Ok(_) => Ok(turn),
+        Err(error) => Err(error_outcome(owner, error)),
     }
 }
 
