@@ -278,6 +278,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The views that live in this store, if it can hold views: written by commits, read here.
     fn views(&self) -> Option<&dyn Views>;
 
+    /// How many records of its log it has read since it was opened, to open itself, to complete its indexes and to
+    /// answer: a figure for operators. `None` when it doesn't count.
+    fn records_read(&self) -> Option<u64> {
+        None
+    }
+
     /// Applies `commit` whole or not at all, and answers when it is durable.
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError>;
 

@@ -57,23 +57,25 @@ impl StoreState {
     }
 }
 
-/// Puts the records behind `from` up to `to` into the indexes.
+/// Puts the records behind `from` up to `to` into the indexes, and says how many it has read.
 pub(crate) fn index(
     connection: &Connection,
     store: i64,
     from: Position,
     to: Position,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     const WHAT: &str = "complete the indexes of the log";
     // `OR FAIL`: a statement that fails ends the whole group, so SQLite need not keep what it would undo.
     let bounds = [record_key(store, from), record_key(store, to)];
+    let mut read = 0;
     for sql in [
         "INSERT OR FAIL INTO stream_events SELECT stream, version, key FROM records \
          WHERE key > ?1 AND key <= ?2 AND stream IS NOT NULL ORDER BY stream, version",
         "INSERT OR FAIL INTO correlated SELECT key >> 40, correlation_id, key FROM records \
          WHERE key > ?1 AND key <= ?2 ORDER BY correlation_id, key",
     ] {
-        connection
+        // The second has an entry for each record.
+        read = connection
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute(bounds))
             .doing(WHAT)?;
@@ -82,7 +84,7 @@ pub(crate) fn index(
         .prepare_cached("UPDATE stores SET indexed = ?2 WHERE number = ?1")
         .and_then(|mut statement| statement.execute([store, signed(to.0)]))
         .doing(WHAT)?;
-    Ok(())
+    Ok(read)
 }
 
 /// Records behind `after`, looking through at most `limit`.
@@ -129,6 +131,7 @@ pub(crate) fn page(
             )));
         }
         page.next = at;
+        shared.count_read(1);
         page.records
             .extend(record::decode(reading, row, Some(filter))?);
     }
@@ -195,6 +198,7 @@ pub(crate) fn stream_page(
         .records
         .last()
         .map_or(page.version, |record| record.version.max(page.version));
+    shared.count_read(page.records.len());
     Ok(page)
 }
 
@@ -279,6 +283,7 @@ pub(crate) fn correlated(
             records.extend(record::decode(reading, row, None)?);
         }
     }
+    shared.count_read(records.len());
     Ok(records)
 }
 

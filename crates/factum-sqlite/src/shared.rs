@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     head: Signalled,
     parking: Signalled,
     timers: Signalled,
+    /// How many records were read, by whomever.
+    records_read: AtomicU64,
 }
 
 /// What is true as of the last commit.
@@ -66,7 +68,20 @@ impl Shared {
             head,
             parking: signalled(parking),
             timers: signalled(timers),
+            records_read: AtomicU64::new(0),
         }
+    }
+
+    /// How many records were read since the store was opened.
+    pub(crate) fn records_read(&self) -> u64 {
+        self.records_read.load(Ordering::Relaxed)
+    }
+
+    /// Counts records that were read.
+    pub(crate) fn count_read(&self, records: usize) {
+        // A count beyond 2^64 is not reached.
+        self.records_read
+            .fetch_add(records as u64, Ordering::Relaxed);
     }
 
     /// Looks at what was committed.

@@ -137,7 +137,8 @@ impl StoreState {
     /// Opens the store `number`, and completes the indexes of its log: within a transaction.
     pub(crate) fn open(connection: &Connection, number: i64) -> Result<Self, Error> {
         let mut state = Self::load(connection, number, None)?;
-        log::index(connection, number, state.indexed, state.head.position)?;
+        let read = log::index(connection, number, state.indexed, state.head.position)?;
+        state.shared.count_read(read);
         state.indexed = state.head.position;
         Ok(state)
     }
@@ -271,7 +272,8 @@ impl StoreState {
         self.projections.flush(connection)?;
         self.relay.flush(connection)?;
         if self.head.position.0 - self.indexed.0 >= log::INDEX_SLICE {
-            log::index(connection, self.number, self.indexed, self.head.position)?;
+            let read = log::index(connection, self.number, self.indexed, self.head.position)?;
+            self.shared.count_read(read);
             self.indexed = self.head.position;
             self.pending.indexed = true;
         }

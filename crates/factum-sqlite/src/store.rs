@@ -138,6 +138,10 @@ impl Store for SqliteStore {
         }
     }
 
+    fn records_read(&self) -> Option<u64> {
+        Some(self.shared.records_read())
+    }
+
     fn views(&self) -> Option<&dyn Views> {
         Some(&self.views)
     }

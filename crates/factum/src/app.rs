@@ -123,13 +123,15 @@ impl App {
                     &*self.broker,
                 )
                 .await?;
+                let metrics = self.metrics.of(&name);
+                metrics.watch(&store);
                 let core = Core::new(
                     name.clone(),
                     store,
                     self.env.clone(),
                     service.kinds.clone(),
                     topics,
-                    self.metrics.of(&name),
+                    metrics,
                     suspects.clone(),
                 );
                 Ok(RunningService::new(

@@ -6,13 +6,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64},
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use factum_core::{FailureClass, Group, ServiceName, Topic};
+use factum_core::{FailureClass, Group, ServiceName, Store, Topic};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -88,6 +88,9 @@ pub struct Registered {
     cache_hits: Family<OfService, Counter>,
     cache_misses: Family<OfService, Counter>,
     position: Family<OfService, Gauge<i64, AtomicI64>>,
+    records_read: Family<OfService, Counter>,
+    /// The stores that count by themselves.
+    stores: Arc<Mutex<Vec<(OfService, Weak<dyn Store>)>>>,
     relay_pending: Family<OfService, Gauge<i64, AtomicI64>>,
     relay_published: Family<OfTopic, Counter>,
     messages: Family<OfMessage, Counter>,
@@ -143,6 +146,11 @@ impl Default for Registered {
                 "Aggregates loaded from the store"
             ),
             position: register!("factum_store_position", "Position of the last record"),
+            records_read: register!(
+                "factum_store_records_read",
+                "Records read from the log since the start, indexing included"
+            ),
+            stores: Arc::default(),
             relay_pending: register!("factum_relay_pending", "Records that are not published yet"),
             relay_published: register!("factum_relay_published", "Records published"),
             messages: register!(
@@ -203,10 +211,21 @@ impl Registered {
     /// All metrics in the text format that scrapers of Prometheus and its kin read.
     pub fn render(&self) -> String {
         let mut text = String::new();
+        self.look_at_stores();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         // Writing to a String doesn't fail.
         encode(&mut text, &registry).unwrap_or_default();
         text
+    }
+
+    fn look_at_stores(&self) {
+        let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        for (labels, store) in stores.iter() {
+            if let Some(read) = store.upgrade().and_then(|store| store.records_read()) {
+                let counter = self.records_read.get_or_create(labels);
+                counter.inner().store(read, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The metrics of one service.
@@ -246,6 +265,16 @@ impl Metrics {
         OfService {
             service: self.service.clone(),
         }
+    }
+
+    /// Lets what the service's store counts by itself be shown.
+    pub(crate) fn watch(&self, store: &Arc<dyn Store>) {
+        let mut stores = self
+            .all
+            .stores
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        stores.push((self.service(), Arc::downgrade(store)));
     }
 
     pub(crate) fn command(&self, aggregate: &str, outcome: &str, took: Duration) {

@@ -3,5 +3,6 @@
 mod broker;
 mod file;
 mod own_sql;
+mod start;
 mod suites;
 mod support;

@@ -145,6 +145,10 @@ impl Store for FaultyStore {
         self.inner.capabilities()
     }
 
+    fn records_read(&self) -> Option<u64> {
+        self.inner.records_read()
+    }
+
     fn views(&self) -> Option<&dyn Views> {
         self.views.as_ref().map(|views| views as &dyn Views)
     }
