@@ -152,17 +152,16 @@ fn run(connection: &Connection, wants: &Receiver<Wanted>, failure: &Mutex<Option
                 Wanted::Passive => CheckpointMode::PASSIVE,
                 Wanted::Whole(_, mode) => *mode,
             };
+            debug!("checkpoint begins");
             match connection
                 .wal_checkpoint_v2(rusqlite::MAIN_DB.into(), mode)
                 .doing("move the log into the file")
             {
-                Ok((pages, moved)) => debug!(
-                    wal.pages = pages,
-                    wal.moved = moved,
-                    "moved the write-ahead log into the file"
-                ),
+                Ok((pages, moved)) => {
+                    debug!(wal.pages = pages, wal.moved = moved, "checkpoint ended");
+                }
                 // Readers were in the way: what could be moved was.
-                Err(error) if error.is_transient() => debug!("put off a checkpoint: {error:#}"),
+                Err(error) if error.is_transient() => debug!("checkpoint ended early: {error:#}"),
                 Err(error) => {
                     tracing::error!("{error:#}");
                     *failed() = Some(error);

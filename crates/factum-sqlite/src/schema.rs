@@ -78,6 +78,8 @@ fn prepare_with(
         path.display(),
         migrations.len()
     );
+    let (from, to) = (applied, migrations.len());
+    tracing::info!(schema.from = from, schema.to = to, "migration begins");
     // One transaction: a crash in the middle leaves the file as it was.
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -95,7 +97,9 @@ fn prepare_with(
             i64::try_from(migrations.len()).unwrap_or(i64::MAX),
         )
         .doing(&what)?;
-    transaction.commit().doing(&what)
+    transaction.commit().doing(&what)?;
+    tracing::info!(schema.from = from, schema.to = to, "migration ended");
+    Ok(())
 }
 
 #[cfg(test)]

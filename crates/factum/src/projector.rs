@@ -337,6 +337,7 @@ impl Projector<'_> {
             .claim_projection(name, generation, fingerprint)
             .await?;
         if purpose == Purpose::Build {
+            tracing::info!("generation {generation} of projection `{name}` is being built");
             let (reached, head) = (
                 claim.checkpoint.position,
                 self.core.store.head().await?.position,

@@ -32,6 +32,8 @@ pub const FIELDS: &[(&str, &str)] = &[
         "store epoch and owner epoch of who works on an inbox or as a relay",
     ),
     ("relay.checkpoint", "up to where the log is published"),
+    ("schema.from", "the version that a file's tables had"),
+    ("schema.to", "the version that they get"),
     ("stream.id", "category and id of an aggregate's stream"),
     (
         "wal.moved",

@@ -132,9 +132,13 @@ impl TopicLog for SqliteTopics {
             return Ok(looked.watermarks);
         }
         let wanted = partition.clone();
-        self.file
+        tracing::debug!("retention of `{partition}` begins");
+        let trimmed = self
+            .file
             .write(move |db| tables::trim(db, &wanted, &keep))
-            .await
+            .await;
+        tracing::debug!("retention of `{partition}` ended");
+        trimmed
     }
 
     async fn put_offsets(

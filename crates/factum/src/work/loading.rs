@@ -128,6 +128,7 @@ impl Core {
 
     pub(super) async fn keep(&self, stream: &StreamId, snapshot: Snapshot) {
         let Ok(kind) = self.kind(stream) else { return };
+        tracing::debug!(stream.id = %stream, "snapshot begins");
         // A snapshot that can't be kept costs time at the next load, and nothing else.
         if let Err(error) = self
             .store
@@ -136,6 +137,7 @@ impl Core {
         {
             tracing::warn!(stream.id = %stream, "snapshot of `{stream}` could not be kept: {error:#}");
         }
+        tracing::debug!(stream.id = %stream, "snapshot ended");
     }
 }
 
