@@ -11,8 +11,9 @@
 //!   first polled, a full queue included. Positions are dense
 //!   and in commit order: a reader that has seen position *n* has seen everything up to *n*, for ever.
 //! * **Standing on.** A commit fails with [`CommitError::StoodOnFailed`] if one that it stands on failed,
-//!   even when all its versions happen to fit: another process may have written them. A commit that it stands
-//!   on was given to this store object before it.
+//!   even when all its versions happen to fit: another process may have written them. One that was never tried,
+//!   because its future was dropped while it waited for its turn, has failed. A commit that it stands on was
+//!   given to this store object before it.
 //! * **Conditions** are those that the documentation of each [`Input`](crate::Input) names, besides the
 //!   commit's own. They are compared when the commit is applied and not when it is queued. Where several
 //!   fail, the answer is the first of: fence, `stands_on`, the input's own, stream versions, rows.

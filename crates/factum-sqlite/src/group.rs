@@ -6,11 +6,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use factum_core::{Commit, CommitError, Committed, Error};
+use factum_core::{Commit, CommitError, CommitId, Committed, Error};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::{error::Doing, state::StoreState};
+use crate::{error::Doing, queue::Given, state::StoreState};
 
 /// What the writer works on: the connection, within the group's transaction, and the stores as they are there.
 pub(crate) struct Desk<'a> {
@@ -33,6 +33,22 @@ pub(crate) enum Order {
     Commit(Box<CommitOrder>),
     /// Anything else.
     Job(Box<dyn Job>),
+    /// A commit that was withdrawn before it was accepted: whatever stands on it fails.
+    Withdrawn { store: i64, id: CommitId },
+}
+
+impl Given for Order {
+    fn withdrawn(self) -> Option<Self> {
+        match self {
+            Self::Commit(order) => Some(Self::Withdrawn {
+                store: order.store,
+                id: order.commit.id,
+            }),
+            // Nothing stands on a job.
+            Self::Job(_) => None,
+            Self::Withdrawn { .. } => Some(self),
+        }
+    }
 }
 
 impl fmt::Debug for Order {
@@ -44,6 +60,9 @@ impl fmt::Debug for Order {
                 order.commit.id, order.store
             ),
             Self::Job(_) => f.write_str("a job"),
+            Self::Withdrawn { store, id } => {
+                write!(f, "commit {id} of store number {store}, withdrawn")
+            }
         }
     }
 }
@@ -108,11 +127,13 @@ where
 pub(crate) enum Done {
     Commit {
         store: i64,
-        id: factum_core::CommitId,
+        id: CommitId,
         result: Result<Committed, CommitError>,
         reply: Reply,
     },
     Job(Box<dyn Job>),
+    /// Nobody waits for anything.
+    Nothing,
 }
 
 type Reply = oneshot::Sender<Result<Committed, CommitError>>;
@@ -149,14 +170,22 @@ impl Order {
                 };
                 (Done::Job(job), group)
             }
+            Self::Withdrawn { store, id } => {
+                note_failed(desk.stores, store, id, true);
+                (Done::Nothing, Ok(()))
+            }
         }
     }
 
-    /// Refuses it without trying.
-    pub(crate) fn refuse(self, error: &Error) {
+    /// Refuses it without trying. Commits that stand on it fail, too.
+    pub(crate) fn refuse(self, error: &Error, stores: &mut BTreeMap<i64, StoreState>) {
         match self {
-            Self::Commit(order) => drop(order.reply.send(Err(error.clone().into()))),
+            Self::Commit(order) => {
+                note_failed(stores, order.store, order.commit.id, true);
+                drop(order.reply.send(Err(error.clone().into())));
+            }
             Self::Job(job) => job.settle(Some(error)),
+            Self::Withdrawn { store, id } => note_failed(stores, store, id, true),
         }
     }
 }
@@ -172,13 +201,18 @@ impl Done {
                 reply,
             } => {
                 let result = group.map_or(result, |error| Err(error.clone().into()));
-                if let Some(state) = stores.get_mut(&store) {
-                    state.failed.note(id, result.is_err());
-                }
+                note_failed(stores, store, id, result.is_err());
                 drop(reply.send(result));
             }
             Self::Job(job) => job.settle(group),
+            Self::Nothing => {}
         }
+    }
+}
+
+fn note_failed(stores: &mut BTreeMap<i64, StoreState>, store: i64, id: CommitId, failed: bool) {
+    if let Some(state) = stores.get_mut(&store) {
+        state.failed.note(id, failed);
     }
 }
 

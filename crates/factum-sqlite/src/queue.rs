@@ -2,7 +2,8 @@
 //!
 //! A channel does not keep that order: a sender that waited for room is woken and may be overtaken before it runs,
 //! and commits that stand on each other must not overtake. Here whoever finds the queue full leaves the order in
-//! a line, and the writer itself takes it from there; a caller that goes away before that takes its order along.
+//! a line, and the writer itself takes it from there; a caller that goes away before that takes its order along,
+//! and what others have to know of it stays behind.
 //! So what the queue holds is bounded, and what the line holds lives as long as its callers.
 
 use std::{
@@ -12,9 +13,19 @@ use std::{
 
 use tokio::sync::oneshot;
 
+/// How many withdrawn orders are remembered until the taker comes by: as many as the writer remembers of commits
+/// that failed, and for the same reason.
+const WITHDRAWN_MAX: usize = 16_384;
+
+/// What can be given to a queue.
+pub(crate) trait Given: Sized {
+    /// What the taker still has to hear of an order whose giver went away before it was accepted.
+    fn withdrawn(self) -> Option<Self>;
+}
+
 /// A bounded queue with many givers and one taker, a thread.
 #[derive(Debug)]
-pub(crate) struct Queue<T> {
+pub(crate) struct Queue<T: Given> {
     state: Mutex<State<T>>,
     given: Condvar,
     bound: usize,
@@ -24,6 +35,9 @@ pub(crate) struct Queue<T> {
 struct State<T> {
     accepted: VecDeque<T>,
     line: VecDeque<Arc<Waiting<T>>>,
+    /// What is left of orders that were withdrawn from the line. It is taken before all else, and so before
+    /// whatever was given behind them.
+    withdrawn: VecDeque<T>,
     closed: bool,
 }
 
@@ -32,11 +46,24 @@ struct State<T> {
 struct Waiting<T>(Mutex<Option<(T, oneshot::Sender<()>)>>);
 
 /// A place in the line. Dropping it withdraws what was not accepted yet.
-struct Place<T>(Arc<Waiting<T>>);
+struct Place<'a, T: Given> {
+    queue: &'a Queue<T>,
+    waiting: Arc<Waiting<T>>,
+}
 
-impl<T> Drop for Place<T> {
+impl<T: Given> Drop for Place<'_, T> {
     fn drop(&mut self) {
-        drop(lock(&self.0.0).take());
+        // Under the queue's lock: nobody behind it may be taken between the withdrawal and the note of it.
+        let mut state = lock(&self.queue.state);
+        let order = lock(&self.waiting.0).take();
+        if let Some(left) = order.and_then(|(order, _)| order.withdrawn())
+            && !state.closed
+        {
+            if state.withdrawn.len() == WITHDRAWN_MAX {
+                state.withdrawn.pop_front();
+            }
+            state.withdrawn.push_back(left);
+        }
     }
 }
 
@@ -44,12 +71,13 @@ impl<T> Drop for Place<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Closed;
 
-impl<T> Queue<T> {
+impl<T: Given> Queue<T> {
     /// A queue that accepts `bound` at a time.
     pub(crate) fn bounded(bound: usize) -> Self {
         let state = State {
             accepted: VecDeque::new(),
             line: VecDeque::new(),
+            withdrawn: VecDeque::new(),
             closed: false,
         };
         Self {
@@ -61,9 +89,9 @@ impl<T> Queue<T> {
 
     /// Gives `order`, and waits until it is accepted. Its place is that of the first poll.
     ///
-    /// Cancel-safe: dropped before it returns, nothing was given.
+    /// Cancel-safe: dropped before it returns, nothing was given, unless it was accepted at that very moment.
     pub(crate) async fn give(&self, order: T) -> Result<(), Closed> {
-        let accepted = {
+        let place = {
             let mut state = lock(&self.state);
             if state.closed {
                 return Err(Closed);
@@ -77,9 +105,13 @@ impl<T> Queue<T> {
             let (tell, accepted) = oneshot::channel();
             let waiting = Arc::new(Waiting(Mutex::new(Some((order, tell)))));
             state.line.push_back(waiting.clone());
-            (Place(waiting), accepted)
+            let place = Place {
+                queue: self,
+                waiting,
+            };
+            (place, accepted)
         };
-        let (_place, accepted) = accepted;
+        let (_place, accepted) = place;
         accepted.await.map_err(|_| Closed)
     }
 
@@ -119,6 +151,7 @@ impl<T> Queue<T> {
             std::mem::take(&mut state.accepted),
             std::mem::take(&mut state.line),
         );
+        state.withdrawn.clear();
         drop(state);
         drop(accepted);
         for waiting in line {
@@ -130,6 +163,9 @@ impl<T> Queue<T> {
 impl<T> State<T> {
     /// Takes the first order, and accepts the next of the line in its place.
     fn pop(&mut self) -> Option<T> {
+        if let Some(left) = self.withdrawn.pop_front() {
+            return Some(left);
+        }
         let order = self.accepted.pop_front().or_else(|| self.admit())?;
         if let Some(next) = self.admit() {
             self.accepted.push_back(next);
@@ -165,6 +201,13 @@ mod tests {
 
     use super::*;
 
+    /// Even numbers leave their negative behind when they are withdrawn.
+    impl Given for i32 {
+        fn withdrawn(self) -> Option<Self> {
+            (self % 2 == 0).then_some(-self)
+        }
+    }
+
     fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
@@ -185,7 +228,11 @@ mod tests {
         drop(gifts.remove(4));
         assert_eq!(poll(gifts[2].as_mut()), Poll::Ready(Ok(())));
         let rest: Vec<_> = std::iter::from_fn(|| queue.try_take()).collect();
-        assert_eq!(rest, [1, 2, 3, 5, 6], "4 has gone away with its caller");
+        assert_eq!(
+            rest,
+            [-4, 1, 2, 3, 5, 6],
+            "4 has gone away with its caller, and those behind it hear of that"
+        );
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Writer {
                 self.broken = self.checkpointer.failure();
             }
             match &self.broken {
-                Some(error) => order.refuse(error),
+                Some(error) => order.refuse(error, &mut self.stores),
                 None => self.group(order),
             }
         }
@@ -119,7 +119,7 @@ impl Writer {
             if error.is_fatal() {
                 self.broken = Some(error.clone());
             }
-            return first.refuse(&error);
+            return first.refuse(&error, &mut self.stores);
         }
         let mut done = Vec::new();
         let carried_out = self.carry_out(first, &mut done);

@@ -3,8 +3,8 @@
 use std::{fs, process::Command};
 
 use factum_core::{
-    Append, At, Commit, Epoch, ErrorClass, ExpectedVersion, LogFilter, Position, ServiceName,
-    Store as _, Version,
+    Append, At, Commit, CommitError, Epoch, ErrorClass, ExpectedVersion, LogFilter, Position,
+    ServiceName, Store as _, Version,
 };
 use factum_sqlite::{Restore, Sqlite, SqliteStore};
 use futures_util::future::join_all;
@@ -358,6 +358,39 @@ async fn a_full_disk_is_transient_and_loses_nothing() {
         order.head().await.expect("it can be read").position.0,
         applied + 1
     );
+}
+
+/// Another program held the file's lock, so that the group could not even begin: its first commit was refused
+/// without a look at it, and what stood on it was applied alone.
+#[tokio::test]
+async fn what_stands_on_a_commit_that_found_the_file_locked_fails_with_it() {
+    let directory = Directory::new();
+    let order = directory.store().await;
+    let other = Connection::open(directory.file()).expect("it is a SQLite file");
+    other
+        .execute_batch("BEGIN IMMEDIATE")
+        .expect("it can be locked");
+    let refused = appending("order/1", Any);
+    let id = refused.id;
+    let error = order.commit(refused).await.expect_err("the file is locked");
+    assert!(
+        error.class() == ErrorClass::Transient && error.to_string().contains("another program"),
+        "{error}"
+    );
+    other.execute_batch("ROLLBACK").expect("it is free again");
+    let behind = Commit {
+        stands_on: vec![id],
+        ..appending("order/2", Any)
+    };
+    let error = order.commit(behind).await.expect_err("it stands on it");
+    assert!(
+        matches!(error, CommitError::StoodOnFailed(known) if known == id),
+        "{error}"
+    );
+    order
+        .commit(appending("order/1", Exact(Version(0))))
+        .await
+        .expect("it goes on by itself");
 }
 
 #[tokio::test]

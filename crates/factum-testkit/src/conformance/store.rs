@@ -85,6 +85,7 @@ macro_rules! store_suite {
             standing: [
                 a_commit_fails_with_the_one_it_stands_on_though_its_versions_fit,
                 failing_with_the_one_before_goes_on_down_the_line,
+                what_stands_on_a_commit_that_was_withdrawn_shares_its_fate,
                 a_rejection_decided_on_what_failed_is_not_confirmed,
                 a_line_of_commits_that_stand_on_each_other_is_applied,
                 standing_on_a_durable_commit_is_no_hindrance,

@@ -1,7 +1,9 @@
 //! Standing on: commits decided on what others, not yet durable, are about to write.
 
+use std::{future::poll_fn, task::Poll};
+
 use factum_core::{Commit, CommitError, CommitId, Condition, ExpectedVersion, Version};
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, maybe_done};
 
 use super::{
     StoreHarness,
@@ -83,6 +85,55 @@ pub async fn failing_with_the_one_before_goes_on_down_the_line(harness: &dyn Sto
         ..world.appending("order/1", Any, 1)
     };
     assert_stood_on(&world.refuse(both).await, ids[19]);
+}
+
+/// The store has more to do than it takes at a time, and a commit's caller goes away while it waits for its turn.
+/// Nobody knows then whether it is applied; what stands on it is applied if it was, and never without it.
+pub async fn what_stands_on_a_commit_that_was_withdrawn_shares_its_fate(
+    harness: &dyn StoreHarness,
+) {
+    let world = World::create(harness).await;
+    let given = async |commit| {
+        let mut future = Box::pin(maybe_done(world.store.commit(commit)));
+        poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await;
+        future
+    };
+    // More than a store takes at a time, so that some of the withdrawn ones had no more than a place in the line.
+    let mut crowd = Vec::new();
+    for number in 0..3_000 {
+        let name = format!("order/crowd-{}", number % 50);
+        crowd.push(given(world.appending(&name, Any, 1)).await);
+    }
+    let mut standing = Vec::new();
+    for number in 0..50 {
+        let gone = world.appending(&format!("order/gone-{number}"), Any, 1);
+        let gone_id = gone.id;
+        let on_it = Commit {
+            stands_on: vec![gone_id],
+            ..world.appending(&format!("order/on-it-{number}"), Any, 1)
+        };
+        drop(given(gone).await);
+        standing.push((gone_id, given(on_it).await));
+    }
+    join_all(crowd).await;
+    for (number, (gone_id, mut on_it)) in standing.into_iter().enumerate() {
+        on_it.as_mut().await;
+        let result = on_it.as_mut().take_output().expect("it has ended");
+        let applied = world.version(&format!("order/gone-{number}")).await > Version::ZERO;
+        match result {
+            Ok(_) => assert!(
+                applied,
+                "{number}: it stands on a commit that was not applied"
+            ),
+            Err(error) => {
+                assert!(
+                    !applied,
+                    "{number}: what it stands on was applied, and it failed: {error}"
+                );
+                assert_stood_on(&error, gone_id);
+            }
+        }
+    }
 }
 
 /// A rejection is a commit of conditions: with the events that it was decided on gone, it is no answer.
