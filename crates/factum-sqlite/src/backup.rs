@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use crate::{
     SqliteOptions, copy,
     error::{Doing, damaged},
-    file::{DirectoryLock, FILE_NAME, check_magic, closed, connect, prepare},
-    schema,
+    file::{DirectoryLock, FILE_NAME, check_magic, closed, connect},
+    opening, schema,
     sqlite::Sqlite,
     state::StoreState,
     store::SqliteStore,
@@ -100,6 +100,7 @@ fn fill(path: &Path, live: &Path, store: i64, service: &ServiceName) -> Result<(
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .doing(WHAT)?;
     copy::copy(&transaction, "live", store, service)?;
+    opening::mark_as_backup(&transaction)?;
     transaction.commit().doing(WHAT)
 }
 
@@ -120,7 +121,7 @@ impl Sqlite {
     ) -> Result<StoreIdentity, Error> {
         const WHAT: &str = "restore a backup";
         let _lock = DirectoryLock::take(&options.directory)?;
-        let mut connection = prepare(&options.directory.join(FILE_NAME))?;
+        let (mut connection, witness) = opening::open(options)?;
         connection
             .pragma_update(None, "synchronous", "FULL")
             .doing(WHAT)?;
@@ -136,6 +137,9 @@ impl Sqlite {
             identity
         };
         connection.execute_batch("DETACH backup").doing(WHAT)?;
+        let path = options.directory.join(FILE_NAME);
+        opening::begin_witness(&connection, &path, Some(&witness.testimony))?;
+        opening::empty_log(&connection)?;
         remove(&copied).map_err(|error| {
             Error::transient("failed to clear up after a restore").caused_by(error)
         })?;
@@ -202,12 +206,13 @@ fn replace(
     let mut epoch = restore
         .epoch_min
         .max(Epoch(u64::try_from(restore.at.as_millis()).unwrap_or(0)));
-    let mut lost = String::new();
+    let (mut lost, mut before) = (String::new(), 0);
     match known {
         None => {}
         Some((known, of)) if known == *number && of == *id => {
             let state = StoreState::open(connection, *number)?;
             epoch = epoch.max(Epoch(state.epoch().0 + 1));
+            before = state.head.position.0;
             lost = format!(", in place of a log that had reached {}", state.head);
             copy::delete(connection, *number, &name)?;
         }
@@ -224,6 +229,8 @@ fn replace(
     let reason = format!("restored to {}{lost}: {}", state.head, restore.reason);
     state.open_epoch(connection, epoch, restore.at, &reason)?;
     state.flush(connection)?;
+    // What the witness compares never goes back, though the log may.
+    opening::advance_sequence(connection, before.saturating_sub(state.head.position.0) + 1)?;
     Ok(state.identity)
 }
 

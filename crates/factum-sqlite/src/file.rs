@@ -9,16 +9,16 @@ use std::{
 };
 
 use factum_core::Error;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tokio::sync::oneshot;
 
 use crate::{
     error::Doing,
     group::{Desk, Order, Task},
+    opening,
     options::SqliteOptions,
     queue::Queue,
     reader::{Readers, Reading, STATEMENTS_MAX},
-    schema,
     state::StoreState,
     writer::{ORDERS_WAITING_MAX, Writer},
 };
@@ -94,10 +94,11 @@ impl File {
     pub(crate) fn open(options: &SqliteOptions) -> Result<Self, Error> {
         let lock = DirectoryLock::take(&options.directory)?;
         let path = options.directory.join(FILE_NAME);
-        let connection = prepare(&path)?;
+        let (connection, witness) = opening::open(options)?;
         let orders = Arc::new(Queue::bounded(ORDERS_WAITING_MAX));
         let writer = Writer::new(
             connection,
+            witness,
             orders.clone(),
             &path,
             options.wal_bytes_max,
@@ -233,24 +234,11 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
     connection
         .pragma_update(None, "trusted_schema", false)
         .doing(WHAT)?;
-    Ok(connection)
-}
-
-/// Opens the file, makes it if there is none, and brings it up to the present schema.
-pub(crate) fn prepare(path: &Path) -> Result<Connection, Error> {
-    check_magic(path)?;
-    let what = format!("open `{}`", path.display());
-    let mut connection = connect(path)?;
-    let mode: String = connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
-        .doing(&what)?;
-    if mode != "wal" {
-        return Err(Error::fatal(format!(
-            "failed to {what}: the file system can't hold a write-ahead log (mode `{mode}`); choose a directory on a \
-             local disk"
-        )));
-    }
-    schema::prepare(&mut connection, path)?;
+    // The writer moves the log into the file when it ends well. When it does not, after a failed sync or in a start
+    // that is refused, closing must neither sync nor write.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .doing(WHAT)?;
     Ok(connection)
 }
 

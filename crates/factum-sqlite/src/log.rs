@@ -48,7 +48,7 @@ impl StoreState {
             event_type: self.types.number(connection, &draft.event_type)?,
             topic: topic.map(|topic| topic.number),
         };
-        record::insert(connection, key, at, version, draft, &names)?;
+        self.head_checksum = record::insert(connection, key, at, version, draft, &names)?;
         if let Some(stream) = stream {
             self.pending.events.push((stream, version, key));
         }
@@ -136,6 +136,41 @@ pub(crate) fn page(
             .extend(record::decode(reading, row, Some(filter))?);
     }
     Ok(page)
+}
+
+/// Reads every record behind `from` up to `to` as a reader would, and gives each to `see`. Fails at the first that is
+/// missing or damaged.
+pub(crate) fn check(
+    reading: &Reading,
+    store: i64,
+    from: Position,
+    to: Position,
+    mut see: impl FnMut(Record) -> Result<(), Error>,
+) -> Result<(), Error> {
+    const WHAT: &str = "check the log";
+    let sql =
+        format!("SELECT {COLUMNS} FROM records r WHERE r.key > ?1 AND r.key <= ?2 ORDER BY r.key");
+    let mut statement = reading.connection.prepare_cached(&sql).doing(WHAT)?;
+    let bounds = [record_key(store, from), record_key(store, to)];
+    let mut found = statement.query(bounds).doing(WHAT)?;
+    let mut next = from.next();
+    while let Some(row) = found.next().doing(WHAT)? {
+        let at = position(integer(row, 0).unwrap_or_default());
+        if at != next {
+            break;
+        }
+        next = next.next();
+        if let Some(record) = record::decode(reading, row, None)? {
+            see(record)?;
+        }
+    }
+    if next > to {
+        return Ok(());
+    }
+    Err(damaged(format!(
+        "the record at position {next} of `{}`",
+        reading.path.display()
+    )))
 }
 
 /// Events of one stream from version `from` on.

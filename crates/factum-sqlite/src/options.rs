@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use factum_core::Timestamp;
+
 /// How to open a data directory. All but the directory has a sensible default.
 ///
 /// ```
@@ -21,6 +23,25 @@ pub struct SqliteOptions {
     /// The largest size of the file in pages of 4,096 bytes; `None`: as large as the disk. At this size commits
     /// fail as on a full disk.
     pub pages_max: Option<u32>,
+    /// What a person has said about a file that a start would refuse.
+    pub accept: Accept,
+}
+
+/// What is accepted though it speaks against opening the file. See the guide's page on operating.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Accept {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The file lies in another place than before: the directory was moved, and the former one is never used again.
+    Moved,
+    /// The file as it is, whatever it lacks: each store of it begins a new epoch.
+    NewEpoch {
+        /// The present time: the new epoch is its milliseconds, unless a greater one was used.
+        at: Timestamp,
+        /// Who wants it, and why; it is kept with the epochs.
+        reason: String,
+    },
 }
 
 /// Reads are short; more threads than this wait for each other on machines of a usual size.
@@ -39,6 +60,7 @@ impl SqliteOptions {
             readers: READERS,
             wal_bytes_max: WAL_BYTES_MAX,
             pages_max: None,
+            accept: Accept::Nothing,
         }
     }
 
@@ -60,6 +82,22 @@ impl SqliteOptions {
     #[must_use]
     pub fn pages_max(mut self, pages: u32) -> Self {
         self.pages_max = Some(pages);
+        self
+    }
+
+    /// Accepts that the directory was moved. To be said once, and only when the former one is never used again.
+    #[must_use]
+    pub fn moved(mut self) -> Self {
+        self.accept = Accept::Moved;
+        self
+    }
+
+    /// Takes the file as it is and begins a new epoch in each of its stores. To be said once: a start that says it
+    /// again begins another one.
+    #[must_use]
+    pub fn new_epoch(mut self, at: Timestamp, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        self.accept = Accept::NewEpoch { at, reason };
         self
     }
 }

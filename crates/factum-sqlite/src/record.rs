@@ -64,7 +64,7 @@ pub(crate) fn id_of(column: ValueRef<'_>) -> Option<MessageId> {
     }
 }
 
-/// Writes one record.
+/// Writes one record, and says its checksum.
 pub(crate) fn insert(
     connection: &Connection,
     key: i64,
@@ -72,7 +72,7 @@ pub(crate) fn insert(
     version: Version,
     draft: &Draft,
     names: &Interned,
-) -> Result<(), Error> {
+) -> Result<u32, Error> {
     const WHAT: &str = "write a record";
     let json = |error: serde_json::Error| {
         Error::poison(format!("event `{}` can't be stored", draft.event_id)).caused_by(error)
@@ -86,6 +86,7 @@ pub(crate) fn insert(
         .transpose()
         .map_err(json)?;
     let to = draft.destination.as_ref();
+    let checksum = checksum(at, version, draft);
     let mut statement = connection
         .prepare_cached(
             "INSERT INTO records VALUES \
@@ -111,12 +112,12 @@ pub(crate) fn insert(
             tags,
             draft.codec.code(),
             draft.protection.as_deref(),
-            checksum(at, version, draft),
+            checksum,
             RecordState::Live.code(),
             &*draft.data,
         ])
         .doing(WHAT)?;
-    Ok(())
+    Ok(checksum)
 }
 
 /// The record in a row of [`COLUMNS`], verified; `None` when `filter` leaves it out.

@@ -14,6 +14,7 @@ pub(crate) const APPLICATION_ID: i64 = 0x4641_4354;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_topics.sql"),
+    include_str!("migrations/0003_witness.sql"),
 ];
 
 /// Brings the file up to the present schema, or says why it can't be used.
@@ -23,6 +24,15 @@ const MIGRATIONS: &[&str] = &[
 /// Class fatal: another application's file, one of a newer version, a damaged one.
 pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     prepare_with(connection, path, MIGRATIONS)
+}
+
+/// Whether the file is ours, empty or of a known version. Changes nothing.
+///
+/// # Errors
+///
+/// Class fatal, as for [`prepare`].
+pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
+    applied(connection, path, MIGRATIONS).map(drop)
 }
 
 /// Whether a file of ours has the present schema; it may have an older one.

@@ -3,11 +3,12 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use factum_core::{Env, Error, ServiceName, Store, StoreId, Stores};
+use factum_core::{Env, Error, Position, ServiceName, Store, StoreId, Stores};
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::{
-    broker::SqliteBroker, file::File, options::SqliteOptions, state::StoreState, store::SqliteStore,
+    broker::SqliteBroker, file::File, log, options::SqliteOptions, state::StoreState,
+    store::SqliteStore,
 };
 
 /// An open data directory: one file with the stores of any number of services. Clones are the same.
@@ -70,16 +71,24 @@ impl Sqlite {
                     None => StoreState::create(desk.connection, &service, id, at)?,
                 };
                 if let Some(state) = desk.stores.get(&number) {
-                    return Ok(state.shared.clone());
+                    return Ok((state.shared.clone(), None));
                 }
                 let state = StoreState::open(desk.connection, number)?;
-                let shared = state.shared.clone();
+                let opened = (state.shared.clone(), Some(state.head.position));
                 desk.stores.insert(number, state);
-                Ok(shared)
+                Ok(opened)
             },
             |_| {},
         );
-        Ok(Arc::new(SqliteStore::new(self.file.clone(), open.await?)))
+        let (shared, head) = open.await?;
+        if let Some(head) = head {
+            // What was written last is what a crash may have torn: it is looked at before anybody builds upon it.
+            let tail = Position(head.0.saturating_sub(log::INDEX_SLICE));
+            let number = shared.number;
+            let check = move |reading: &_| log::check(reading, number, tail, head, |_| Ok(()));
+            self.file.read(check).await?;
+        }
+        Ok(Arc::new(SqliteStore::new(self.file.clone(), shared)))
     }
 
     /// The file with everything in it.

@@ -36,6 +36,10 @@ pub(crate) struct StoreState {
     pub(crate) epochs: Vec<EpochSpan>,
     /// The place of the last record, the present group's included.
     pub(crate) head: At,
+    /// The checksum of that record; 0 without one.
+    pub(crate) head_checksum: u32,
+    /// The store's epoch and head as the witness knows them.
+    pub(crate) witnessed: (Epoch, At),
     /// Up to here the log is in its indexes.
     pub(crate) indexed: Position,
     pub(crate) streams: Streams,
@@ -177,7 +181,7 @@ impl StoreState {
             service: ServiceName::new(service).map_err(|_| broken())?,
             epoch: epochs.last().ok_or_else(broken)?.epoch,
         };
-        let head = read_head(connection, number)?;
+        let (head, head_checksum) = read_head(connection, number)?;
         let inboxes = Inboxes::load(connection, number)?;
         let views = views::load(connection, number)?;
         let shared = shared.unwrap_or_else(|| {
@@ -198,9 +202,11 @@ impl StoreState {
         });
         let state = Self {
             number,
+            witnessed: (identity.epoch, head),
             identity,
             epochs,
             head,
+            head_checksum,
             indexed,
             streams: Streams::load(connection, number)?,
             types: Types::load(connection, number)?,
@@ -330,20 +336,23 @@ impl StoreState {
     }
 }
 
-/// The place of the last record.
-fn read_head(connection: &Connection, store: i64) -> Result<At, Error> {
+/// The place of the last record, and its checksum.
+pub(crate) fn read_head(connection: &Connection, store: i64) -> Result<(At, u32), Error> {
     let (first, last) = range(store);
-    let head: Option<(i64, i64)> = connection
+    let head: Option<(i64, i64, u32)> = connection
         .query_row(
-            "SELECT key, epoch FROM records WHERE key BETWEEN ?1 AND ?2 ORDER BY key DESC LIMIT 1",
+            "SELECT key, epoch, checksum FROM records WHERE key BETWEEN ?1 AND ?2 ORDER BY key DESC LIMIT 1",
             [first, last],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )
         .optional()
         .doing("read the head of the log")?;
-    Ok(head.map_or(At::ZERO, |(key, epoch)| At {
-        epoch: Epoch(epoch.cast_unsigned()),
-        position: position(key),
+    Ok(head.map_or((At::ZERO, 0), |(key, epoch, checksum)| {
+        let head = At {
+            epoch: Epoch(epoch.cast_unsigned()),
+            position: position(key),
+        };
+        (head, checksum)
     }))
 }
 

@@ -21,10 +21,11 @@ use crate::{
     checkpointer::Checkpointer,
     error::Doing,
     group::{Desk, Done, Order},
-    own_sql,
+    opening, own_sql,
     queue::Queue,
     reader::STATEMENTS_MAX,
     state::StoreState,
+    witness::Witness,
 };
 
 /// How many orders may wait for the writer: four groups of 256 clients. Whoever comes after waits to hand over.
@@ -43,6 +44,7 @@ pub(crate) struct Writer {
     orders: Arc<Queue<Order>>,
     stores: BTreeMap<i64, StoreState>,
     checkpointer: Checkpointer,
+    witness: Witness,
     /// The size of the write-ahead log in pages, as of the last commit.
     wal_pages: Arc<AtomicU64>,
     /// Why nothing is written any more.
@@ -53,6 +55,7 @@ impl Writer {
     /// A writer of the file at `path`, which takes `orders`.
     pub(crate) fn new(
         mut connection: Connection,
+        witness: Witness,
         orders: Arc<Queue<Order>>,
         path: &Path,
         wal_bytes_max: u64,
@@ -88,6 +91,7 @@ impl Writer {
             orders,
             stores: BTreeMap::new(),
             checkpointer,
+            witness,
             wal_pages,
             broken: None,
         })
@@ -106,6 +110,7 @@ impl Writer {
         }
         if self.broken.is_none() {
             self.checkpointer.finish();
+            self.witness.finish();
         }
     }
 
@@ -121,10 +126,13 @@ impl Writer {
             }
             return first.refuse(&error, &mut self.stores);
         }
+        let changes = self.connection.total_changes();
         let mut done = Vec::new();
         let carried_out = self.carry_out(first, &mut done);
-        let committed = carried_out.and_then(|()| self.commit());
-        if committed.is_ok() {
+        let committed = carried_out.and_then(|()| self.commit(changes));
+        if let Ok(counted) = &committed {
+            // Before anybody hears of it: what was acknowledged, the witness knows.
+            self.witness.testify(&mut self.stores, *counted);
             for state in self.stores.values_mut() {
                 state.publish();
             }
@@ -159,13 +167,20 @@ impl Writer {
         Ok(())
     }
 
-    fn commit(&mut self) -> Result<(), Error> {
+    /// Makes the group durable that began at so many changes, and says by how much the file's sequence has grown.
+    fn commit(&mut self, changes: u64) -> Result<u64, Error> {
+        let mut moved = false;
         for state in self.stores.values_mut() {
             state.flush(&self.connection)?;
+            moved |= state.head != state.witnessed.1;
+        }
+        let counted = !moved && self.connection.total_changes() > changes;
+        if counted {
+            opening::advance_sequence(&self.connection, 1)?;
         }
         let mut commit = self.connection.prepare_cached("COMMIT").doing("commit")?;
         commit.execute([]).doing("commit")?;
-        Ok(())
+        Ok(counted.into())
     }
 
     /// Undoes a group that has failed, in the file and in memory.

@@ -6,3 +6,4 @@ mod own_sql;
 mod start;
 mod suites;
 mod support;
+mod witness;

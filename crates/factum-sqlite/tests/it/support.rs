@@ -1,6 +1,8 @@
 //! What the tests are made with: a directory, the file in it, and ready-made commits.
 
 use std::{
+    fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -46,6 +48,17 @@ impl Directory {
 
     pub(crate) fn file(&self) -> PathBuf {
         self.path().join("factum.db")
+    }
+
+    /// Another directory with what this one holds at this moment, open or not: a kill could not leave less.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new();
+        for name in ["factum.db", "factum.db-wal", "factum.witness"] {
+            if let Err(error) = fs::copy(self.path().join(name), copy.path().join(name)) {
+                assert_eq!(error.kind(), ErrorKind::NotFound, "{name}");
+            }
+        }
+        copy
     }
 
     pub(crate) fn options(&self) -> SqliteOptions {
