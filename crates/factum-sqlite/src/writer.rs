@@ -178,6 +178,10 @@ impl Writer {
         if counted {
             opening::advance_sequence(&self.connection, 1)?;
         }
+        // The checkpointing thread may have found out meanwhile. What is not synced now was not acknowledged.
+        if let Some(failure) = self.checkpointer.failure() {
+            return Err(failure);
+        }
         let mut commit = self.connection.prepare_cached("COMMIT").doing("commit")?;
         commit.execute([]).doing("commit")?;
         Ok(counted.into())

@@ -1,6 +1,8 @@
 //! The embedded stores under the ports' suites, and what only they have to keep: a file.
 
 mod broker;
+#[cfg(target_os = "linux")]
+mod disk;
 mod file;
 mod own_sql;
 mod start;

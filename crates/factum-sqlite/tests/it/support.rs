@@ -29,6 +29,11 @@ pub(crate) fn fresh() -> Uuid {
     Uuid::from_u128(u128::from(IDS.fetch_add(1, Ordering::Relaxed)))
 }
 
+/// Lets the ids of another life of the same data begin elsewhere.
+pub(crate) fn later_life(number: usize) {
+    IDS.fetch_add((number as u64) << 40, Ordering::Relaxed);
+}
+
 /// A source of ids that differ from run to run of `env()` within this process.
 pub(crate) fn env() -> Env {
     TestEnv::seeded(IDS.fetch_add(1, Ordering::Relaxed)).env()

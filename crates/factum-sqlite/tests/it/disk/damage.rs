@@ -1,0 +1,1 @@
+//! Damage at rest: bits that flip and files that are cut, on copies of a directory.
