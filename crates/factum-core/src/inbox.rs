@@ -56,7 +56,7 @@ pub struct Trying {
 }
 
 /// A group's row for one partition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InboxRow {
     /// Who owns it.
     pub fence: Fence,

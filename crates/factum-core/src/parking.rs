@@ -94,7 +94,7 @@ impl ParkedState {
 }
 
 /// The last failure of a parked message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FailureNote {
     /// What kind of failure it was.
     pub class: FailureClass,
@@ -109,7 +109,7 @@ pub struct FailureNote {
 }
 
 /// A parked message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Parked {
     /// Which one it is.
     pub id: ParkedId,

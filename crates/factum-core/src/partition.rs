@@ -22,9 +22,11 @@ const _: () = assert!(
 );
 
 /// The owner's picture of its partition.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Partition {
     row: InboxRow,
+    /// How many messages above `low` are read at most.
+    ahead: u64,
     /// The next offset to read.
     poll: u64,
     /// The last place of each source as of `poll`.
@@ -47,7 +49,7 @@ pub struct Partition {
 }
 
 /// What an owner after an unclean end has to be careful with.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Careful {
     /// The mark that the last owner left.
     left: Option<Trying>,
@@ -94,6 +96,7 @@ impl Partition {
             due_by: Some(now),
         });
         Self {
+            ahead: AHEAD_MAX,
             poll: row.low,
             lasts: row.lasts.clone(),
             seen: VecDeque::new(),
@@ -108,6 +111,13 @@ impl Partition {
         }
     }
 
+    /// Reads at most `messages` ahead, and never more than [`AHEAD_MAX`].
+    #[must_use]
+    pub fn reading_ahead(mut self, messages: u64) -> Self {
+        self.ahead = messages.min(AHEAD_MAX);
+        self
+    }
+
     /// The row as the last commit left it.
     pub fn row(&self) -> &InboxRow {
         &self.row
@@ -118,14 +128,14 @@ impl Partition {
         self.poll
     }
 
-    /// The last place of `source` as of what was read; zero when it has none.
-    pub fn last(&self, source: StoreId) -> At {
-        self.lasts.get(source)
+    /// The last place of each source, in the partition up to the next offset to read.
+    pub fn lasts(&self) -> &Lasts {
+        &self.lasts
     }
 
     /// Whether more messages may be read now.
     pub fn has_room(&self) -> bool {
-        self.poll < self.row.low + AHEAD_MAX
+        self.poll < self.row.low + self.ahead
     }
 
     /// Whether messages are tried one by one, because the last owner ended without a release.

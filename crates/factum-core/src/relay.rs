@@ -15,7 +15,7 @@ type Partition = (Topic, u32);
 pub type LastsOf = Vec<(Topic, u32, At)>;
 
 /// One run of the relay, from its claim or rewind to its end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RelayRun {
     source: StoreId,
     /// The end of the unbroken prefix of records that are published or go nowhere.
@@ -35,7 +35,7 @@ pub struct RelayRun {
     tails: BTreeMap<Partition, Tail>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Pending {
     at: At,
     /// Where it goes, and which record of this run goes there before it.
@@ -43,7 +43,7 @@ struct Pending {
     acked: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tail {
     sent: Position,
     /// The highest offset acknowledged, and of which record.

@@ -203,7 +203,7 @@ pub struct ParkedCount {
 }
 
 /// The relay's row, as its new owner reads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RelayClaim {
     /// The new owner's fence.
     pub fence: Fence,

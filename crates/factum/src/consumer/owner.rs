@@ -359,7 +359,7 @@ impl Owner {
                 Polled::Done => {}
             }
             if let Some(link) = link {
-                let last = partition.last(link.source);
+                let last = partition.lasts().get(link.source);
                 watch.note(&self.inbox, offset, link, last, core.env.now());
             }
         }
