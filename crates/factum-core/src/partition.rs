@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
-    Advance, At, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, StoreId, Timestamp,
+    Advance, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Timestamp,
     Trying, WINDOW_MAX,
 };
 

@@ -14,7 +14,7 @@ type Partition = (Topic, u32);
 /// The last record published to each of some partitions.
 pub type LastsOf = Vec<(Topic, u32, At)>;
 
-/// One run of the relay, from its claim or rewind to its end.
+/// The relay's runs under one claim, one after another: from the claim or a rewind to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RelayRun {
     source: StoreId,
@@ -219,16 +219,13 @@ impl RelayRun {
         self.unsaved.retain(|_, last| *last > at);
     }
 
-    /// The claim as it stands at `base`, for a new run after a failure.
-    pub fn rewound(&self, claim: &RelayClaim) -> RelayClaim {
-        let lasts = self.base_lasts.iter();
-        RelayClaim {
-            fence: claim.fence,
-            checkpoint: self.base,
-            lasts: lasts
-                .map(|((topic, partition), at)| (topic.clone(), *partition, *at))
-                .collect(),
-        }
+    /// Begins anew behind the published prefix, after a failure: acknowledgements of what was sent before must not
+    /// reach this run. What no checkpoint has saved yet is still to be saved.
+    pub fn rewind(&mut self) {
+        self.sent_to = self.base;
+        self.lasts.clone_from(&self.base_lasts);
+        self.pending.clear();
+        self.tails.clear();
     }
 
     /// Up to where the log is published.
@@ -379,23 +376,40 @@ mod tests {
 
     #[test]
     fn a_rewound_run_goes_on_from_the_published_prefix() {
-        let mut first = run(&[(0, 1)]);
-        let claim = RelayClaim {
-            fence: Fence::default(),
-            checkpoint: At::new(1, 1),
-            lasts: vec![(Topic::of("t"), 0, At::new(1, 1))],
-        };
+        let mut run = run(&[(0, 1)]);
         for position in 2..=4 {
-            first.offer(&record(position, Some(0)));
+            run.offer(&record(position, Some(0)));
         }
-        first.acknowledge(Position(2), 5).unwrap();
+        run.acknowledge(Position(2), 5).unwrap();
         // What a checkpoint has saved is known to the next run as well.
-        first.saved(At::new(1, 2));
-        let mut second = RelayRun::new(StoreId(Uuid::nil()), &first.rewound(&claim));
-        assert_eq!(second.cursor(), At::new(1, 2));
+        run.saved(At::new(1, 2));
+        run.rewind();
+        assert_eq!((run.cursor(), run.in_flight()), (At::new(1, 2), 0));
         assert_eq!(
-            previous(second.offer(&record(3, Some(0)))),
+            previous(run.offer(&record(3, Some(0)))),
             Some(At::new(1, 2))
+        );
+    }
+
+    /// It went wrong: the run that followed a checkpoint that failed took it for written. The row then lacked the
+    /// last places of partitions in which nothing was published since, and the next owner linked past them.
+    #[test]
+    fn what_a_failed_checkpoint_did_not_save_is_saved_by_a_later_one() {
+        let mut run = run(&[]);
+        run.offer(&record(1, Some(0)));
+        run.acknowledge(Position(1), 0).unwrap();
+        let (first, _) = run.checkpoint().unwrap();
+        run.rewind();
+        assert_eq!(run.checkpoint().unwrap().0, first);
+        run.offer(&record(2, Some(1)));
+        run.acknowledge(Position(2), 0).unwrap();
+        let (_, lasts) = run.checkpoint().unwrap();
+        assert_eq!(
+            lasts,
+            [
+                (Topic::of("t"), 0, At::new(1, 1)),
+                (Topic::of("t"), 1, At::new(1, 2))
+            ]
         );
     }
 

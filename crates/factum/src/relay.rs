@@ -91,11 +91,12 @@ async fn own(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     refuse_a_lost_time_line(core, broker).await?;
-    let mut claim = core.store.claim_relay().await?;
+    let claim = core.store.claim_relay().await?;
     tracing::debug!(owner.fence = %claim.fence, relay.checkpoint = %claim.checkpoint, "relay of `{}` claimed", core.service);
     let mut failures = 0;
+    let mut run = RelayRun::new(core.store.identity().id, &claim);
     loop {
-        let mut run = RelayRun::new(core.store.identity().id, &claim);
+        let began = run.base();
         let result = publish(core, broker, &mut run, &claim, stop, || {
             health.set(part, Status::Running, core.env.now());
         })
@@ -105,10 +106,10 @@ async fn own(
             Err(error) if error.is_fatal() || error.is_fenced() => return Err(error),
             Err(error) => error,
         };
-        let went_on = run.base() > claim.checkpoint;
+        let went_on = run.base() > began;
         failures = if went_on { 0 } else { failures + 1 };
         health.set(part, Status::Degraded(format!("{error:#}")), core.env.now());
-        claim = run.rewound(&claim);
+        run.rewind();
         pause(stop, backoff(&core.env, failures)).await;
         if stop.is_cancelled() {
             return Ok(());
