@@ -8,6 +8,7 @@ mod consuming;
 mod losses;
 mod maintenance;
 mod operate;
+mod panics;
 mod projector;
 mod projector_crash;
 mod projector_rows;
