@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
-    Advance, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Timestamp,
-    Trying, WINDOW_MAX,
+    Advance, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Timestamp, Trying,
+    WINDOW_MAX,
 };
 
 /// How many messages above `low` an owner reads at most: bounds its memory, and the stretch that is tried one by

@@ -52,7 +52,8 @@ const RESERVED: &[Reserved] = &[
     },
     Reserved {
         package: "rusqlite",
-        users: &["factum-sqlite"],
+        // The benchmark measures ours beside it.
+        users: &["factum-sqlite", "factum-bench"],
         // A test may open the file from outside, as a person with a SQL prompt does.
         in_tests_too: false,
         reason: "one crate knows each engine",

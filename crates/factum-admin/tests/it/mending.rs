@@ -366,7 +366,9 @@ async fn a_source_that_misses_a_message_is_shown_and_its_loss_can_be_accepted() 
     world
         .until("/admin/consumers?service=receipts", |list| {
             let partitions = list["groups"][0]["partitions"].as_array().unwrap();
-            partitions.iter().any(|one| one["partition"] == 1 && one["low"] == 1)
+            partitions
+                .iter()
+                .any(|one| one["partition"] == 1 && one["low"] == 1)
         })
         .await;
     // An owner that finds it there does not wait for it any more.
@@ -406,7 +408,10 @@ async fn a_source_that_misses_a_message_is_shown_and_its_loss_can_be_accepted() 
         .await
         .refuses(404, None);
     world
-        .post("/admin/consumers/receipts/accounts/7/accept", &body("from", "1-5"))
+        .post(
+            "/admin/consumers/receipts/accounts/7/accept",
+            &body("from", "1-5"),
+        )
         .await
         .refuses(422, None);
     let accepted = world.post(path, &body("from", "1-5")).await.is(200);
@@ -444,9 +449,14 @@ async fn a_relay_is_set_back_and_what_was_published_comes_again_and_is_taken_onc
     let published = |list: &Value| list["messages"].as_array().unwrap().len();
     let rewind = json!({ "to": 1, "reason": "the broker lost its disk" });
     let rewound = world.post(path, &rewind).await.is(200);
-    assert_eq!(rewound, json!({ "service": "accounts", "checkpoint": "1-1" }));
+    assert_eq!(
+        rewound,
+        json!({ "service": "accounts", "checkpoint": "1-1" })
+    );
     world
-        .until("/admin/topics/accounts/messages", |list| published(list) == 5)
+        .until("/admin/topics/accounts/messages", |list| {
+            published(list) == 5
+        })
         .await;
     world.deposit("a-1", 4).await;
     world

@@ -1,0 +1,144 @@
+//! The load: clients that take orders through their steps, each waiting for its answer before it goes on.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use factum::Env;
+use tokio::time::Instant;
+
+use crate::{
+    failure::Failure,
+    machine,
+    subject::Opened,
+    times::{Times, as_f64, rate},
+    workload::Step,
+};
+
+/// What a load came to.
+pub(super) struct Loaded {
+    /// Commands a second.
+    pub(super) rate: f64,
+    /// How long each took.
+    pub(super) times: Times,
+    /// Microseconds of processor time for each, on all cores together. It hardly depends on what else the machine
+    /// does.
+    pub(super) processor_micros: Option<f64>,
+}
+
+/// How long clients run before they are counted.
+const WARM_UP: Duration = Duration::from_millis(150);
+
+/// Lets `clients` clients run for a while behind a warm-up, and counts what was answered within it.
+pub(super) async fn for_a_while(
+    subject: &Arc<dyn Opened>,
+    clients: usize,
+    window: Duration,
+) -> Result<Loaded, Failure> {
+    let (counting, stop) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let env = factum::system_env();
+    let tasks: Vec<_> = (0..clients)
+        .map(|client| {
+            let client = Client {
+                subject: subject.clone(),
+                env: env.clone(),
+                number: client as u64,
+                counting: counting.clone(),
+                stop: stop.clone(),
+            };
+            tokio::spawn(client.run())
+        })
+        .collect();
+    tokio::time::sleep(WARM_UP).await;
+    counting.store(true, Ordering::Relaxed);
+    let (started, used_before) = (Instant::now(), machine::processor_time());
+    tokio::time::sleep(window).await;
+    counting.store(false, Ordering::Relaxed);
+    let (took, used) = (started.elapsed(), machine::processor_time());
+    stop.store(true, Ordering::Relaxed);
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(
+            task.await
+                .map_err(|error| Failure::while_("a client", error))??,
+        );
+    }
+    let used = used
+        .zip(used_before)
+        .map(|(used, before)| used.saturating_sub(before));
+    Ok(Loaded {
+        rate: rate(times.len(), took),
+        processor_micros: used.map(|used| 1e6 * used.as_secs_f64() / as_f64(times.len().max(1))),
+        times: Times::of(times),
+    })
+}
+
+struct Client {
+    subject: Arc<dyn Opened>,
+    env: Env,
+    number: u64,
+    counting: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Client {
+    async fn run(self) -> Result<Vec<Duration>, Failure> {
+        let mut times = Vec::new();
+        let mut number = self.number << 32;
+        loop {
+            // Ids as applications make them: they grow with time.
+            let order = self.env.uuid().to_string();
+            number += 1;
+            for step in Step::ALL {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Ok(times);
+                }
+                let started = Instant::now();
+                self.subject.carry_out(&order, step, number).await?;
+                if self.counting.load(Ordering::Relaxed) {
+                    times.push(started.elapsed());
+                }
+            }
+        }
+    }
+}
+
+/// Takes `orders` orders through all their steps with `clients` clients, and says how many commands a second that
+/// were.
+pub(super) async fn orders(
+    subject: &Arc<dyn Opened>,
+    clients: usize,
+    orders: usize,
+) -> Result<f64, Failure> {
+    let env = factum::system_env();
+    let left = Arc::new(std::sync::atomic::AtomicUsize::new(orders));
+    let started = Instant::now();
+    let tasks: Vec<_> = (0..clients)
+        .map(|_| {
+            let (subject, env, left) = (subject.clone(), env.clone(), left.clone());
+            tokio::spawn(async move {
+                let take = |left: usize| left.checked_sub(1);
+                while let Ok(number) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                {
+                    let order = env.uuid().to_string();
+                    for step in Step::ALL {
+                        subject.carry_out(&order, step, number as u64).await?;
+                    }
+                }
+                Ok::<(), Failure>(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await
+            .map_err(|error| Failure::while_("a client", error))??;
+    }
+    Ok(rate(orders * Step::ALL.len(), started.elapsed()))
+}
