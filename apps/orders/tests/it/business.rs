@@ -40,16 +40,9 @@ async fn an_order_is_paid_reserved_confirmed_and_shipped_and_its_user_is_told() 
         fixture.told("o-1"),
         ["your order is confirmed", "your order is on its way: T1"]
     );
-    let shelf = fixture
-        .platform
-        .queries(Role::Stock)
-        .get(orders::stock::SHELVES, "tea", None)
-        .await
-        .unwrap();
+    let shelf = fixture.shelf("tea").await;
     assert_eq!(
-        shelf
-            .value
-            .map(|shelf| (shelf.on_hand, shelf.reserved, shelf.available)),
+        shelf.map(|shelf| (shelf.on_hand, shelf.reserved, shelf.available)),
         Some((7, 0, 7))
     );
     fixture.stop().await;
@@ -115,14 +108,9 @@ async fn missing_stock_refunds_and_cancels_and_leaves_nothing_put_aside() {
             .collect::<Vec<_>>(),
         [6800]
     );
-    let cups = fixture
-        .platform
-        .queries(Role::Stock)
-        .get(orders::stock::SHELVES, "cup", None)
-        .await
-        .unwrap();
+    let cups = fixture.shelf("cup").await;
     assert_eq!(
-        cups.value.map(|shelf| (shelf.reserved, shelf.available)),
+        cups.map(|shelf| (shelf.reserved, shelf.available)),
         Some((0, 5))
     );
     fixture.stop().await;
@@ -134,10 +122,7 @@ async fn a_flaky_card_is_charged_once_at_the_third_try() {
     fixture.place("o-1", tea(1), "card:flaky").await;
     fixture.settle().await;
     assert_eq!(fixture.status("o-1").await, Some(Status::Confirmed));
-    assert_eq!(
-        fixture.platform.outside().gateway.charges().unwrap().len(),
-        1
-    );
+    assert_eq!(fixture.charges(), 1);
     fixture.stop().await;
 }
 
@@ -165,9 +150,7 @@ async fn a_card_that_fails_too_often_is_a_dead_letter_and_its_users_orders_wait_
         .unwrap();
     assert_eq!(redriven.redriven, 1);
     fixture.settle().await;
-    for order in ["o-1", "o-2"] {
-        assert_eq!(fixture.status(order).await, Some(Status::Confirmed));
-    }
+    fixture.all_are(&["o-1", "o-2"], Status::Confirmed).await;
     fixture.stop().await;
 }
 
@@ -179,20 +162,12 @@ async fn orders_are_taken_while_payment_is_stopped_and_finish_when_it_returns() 
         fixture.place(order, tea(1), "card:ok").await;
     }
     until(Some(Status::Created), async || fixture.status("o-3").await).await;
-    assert!(
-        fixture
-            .platform
-            .outside()
-            .gateway
-            .charges()
-            .unwrap()
-            .is_empty()
-    );
+    assert_eq!(fixture.charges(), 0);
     fixture.platform.service(Role::Payment).start();
     fixture.settle().await;
-    for order in ["o-1", "o-2", "o-3"] {
-        assert_eq!(fixture.status(order).await, Some(Status::Confirmed));
-    }
+    fixture
+        .all_are(&["o-1", "o-2", "o-3"], Status::Confirmed)
+        .await;
     fixture.stop().await;
 }
 
@@ -201,10 +176,7 @@ async fn an_order_service_that_was_away_catches_up_whichever_topic_it_hears_firs
     let fixture = Fixture::new().await;
     fixture.place("o-1", tea(1), "card:ok").await;
     // It is gone as soon as it has said so: all answers wait when it returns.
-    until(1, async || {
-        fixture.platform.outside().gateway.charges().unwrap().len()
-    })
-    .await;
+    until(1, async || fixture.charges()).await;
     fixture.platform.service(Role::Order).stop().await;
     until(1, async || {
         fixture
@@ -227,14 +199,7 @@ async fn a_confirmed_order_that_is_cancelled_gives_back_money_and_goods() {
     let fixture = Fixture::new().await;
     fixture.place("o-1", tea(10), "card:ok").await;
     fixture.settle().await;
-    fixture
-        .order(
-            "o-1",
-            OrderCommand::Cancel {
-                reason: "changed my mind".into(),
-            },
-        )
-        .await;
+    fixture.cancel("o-1").await;
     fixture.settle().await;
     assert_eq!(
         fixture.events(Role::Stock, "reservation", "o-1").await,
@@ -259,19 +224,12 @@ async fn an_order_that_is_cancelled_at_once_ends_without_money_or_goods_wherever
     let fixture = Fixture::new().await;
     for order in ["o-1", "o-2", "o-3"] {
         fixture.place(order, tea(1), "card:ok").await;
-        fixture
-            .order(
-                order,
-                OrderCommand::Cancel {
-                    reason: "changed my mind".into(),
-                },
-            )
-            .await;
+        fixture.cancel(order).await;
     }
     fixture.settle().await;
-    for order in ["o-1", "o-2", "o-3"] {
-        assert_eq!(fixture.status(order).await, Some(Status::Cancelled));
-    }
+    fixture
+        .all_are(&["o-1", "o-2", "o-3"], Status::Cancelled)
+        .await;
     fixture.stop().await;
 }
 
@@ -283,15 +241,7 @@ async fn a_manual_order_is_charged_when_its_user_asks() {
         .await;
     fixture.settle().await;
     assert_eq!(fixture.status("o-1").await, Some(Status::Created));
-    assert!(
-        fixture
-            .platform
-            .outside()
-            .gateway
-            .charges()
-            .unwrap()
-            .is_empty()
-    );
+    assert_eq!(fixture.charges(), 0);
     fixture.order("o-1", OrderCommand::Pay { card: None }).await;
     fixture.settle().await;
     assert_eq!(fixture.status("o-1").await, Some(Status::Confirmed));

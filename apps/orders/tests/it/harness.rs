@@ -17,7 +17,7 @@ use orders::{
     order::{Order, OrderCommand, OrderRow, PlaceOrder, Status},
     outside::Outside,
     platform::{Platform, Quiet, Role, World},
-    stock::{Shelf, ShelfCommand},
+    stock::{Shelf, ShelfCommand, ShelfRow},
     users::{RegisterUser, User},
 };
 use serde_json::Value;
@@ -150,6 +150,36 @@ impl Fixture {
             .execute::<Order>(&OrderId::from(order), command)
             .await
             .unwrap()
+    }
+
+    /// The user thinks better of it.
+    pub(crate) async fn cancel(&self, order: &str) {
+        let reason = "changed my mind".into();
+        self.order(order, OrderCommand::Cancel { reason }).await;
+    }
+
+    /// Expects all of these orders to be in this state.
+    #[track_caller]
+    pub(crate) fn all_are(&self, orders: &[&str], expected: Status) -> impl Future<Output = ()> {
+        let place = std::panic::Location::caller();
+        async move {
+            for order in orders {
+                let status = self.status(order).await;
+                assert_eq!(status, Some(expected), "{place}: order `{order}`");
+            }
+        }
+    }
+
+    /// How many charges the gateway has made.
+    pub(crate) fn charges(&self) -> usize {
+        self.platform.outside().gateway.charges().unwrap().len()
+    }
+
+    /// A shelf as queries show it.
+    pub(crate) async fn shelf(&self, sku: &str) -> Option<ShelfRow> {
+        let queries = self.platform.queries(Role::Stock);
+        let shelf = queries.get(orders::stock::SHELVES, sku, None).await;
+        shelf.unwrap().value
     }
 
     /// An order as queries show it.

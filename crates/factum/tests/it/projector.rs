@@ -2,7 +2,8 @@
 
 use factum::{
     Append, At, By, Category, Codec, Destination, Draft, Epoch, ExpectedVersion, Failure, Input,
-    LogInput, Metadata, ProjectionName, RecordKind, Running, Status, StreamId, Topic, TypeName,
+    LogInput, Metadata, ProjectionName, RecordKind, Running, Status, StreamId, Token, Topic,
+    TypeName,
 };
 
 use crate::{
@@ -26,6 +27,13 @@ async fn row(running: &Running, account: &str) -> Option<Balance> {
         .value
 }
 
+/// The row of an account as soon as it shows all that the token stands for.
+async fn fresh(running: &Running, account: &str, token: &Token) -> Option<Balance> {
+    let queries = accounts(running).queries();
+    let fresh = queries.get(BALANCES, account, Some(token)).await;
+    fresh.unwrap().value
+}
+
 #[expect(
     clippy::unnecessary_wraps,
     reason = "it is compared with rows, which may be missing"
@@ -38,17 +46,21 @@ fn balance(total: u64, deposits: u64, revision: u32) -> Option<Balance> {
     })
 }
 
-async fn until_status(running: &Running, is_it: impl Fn(&Status) -> bool) -> Status {
+async fn until_status(running: &Running, is_it: impl Fn(&Status) -> bool) {
     let health = accounts(running).health();
     until("the status", async || {
         status(health, PART).is_some_and(|status| is_it(&status))
     })
     .await;
-    status(health, PART).unwrap()
 }
 
-fn is_failed(status: &Status) -> bool {
-    matches!(status, Status::Failed(_))
+/// Why the projection has stopped, when it has.
+async fn until_failed(running: &Running) -> String {
+    until_status(running, |status| matches!(status, Status::Failed(_))).await;
+    match status(accounts(running).health(), PART) {
+        Some(Status::Failed(reason)) => reason,
+        other => panic!("it goes on by itself: {other:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,24 +71,14 @@ async fn rows_follow_the_log_and_go_on_after_a_crash() {
         deposit(&running, "a", amount).await;
     }
     let token = deposit(&running, "b", 5).await.token;
-    let fresh = accounts(&running)
-        .queries()
-        .get(BALANCES, "b", Some(&token))
-        .await
-        .unwrap();
-    assert_eq!(fresh.value, balance(5, 1, 1));
+    assert_eq!(fresh(&running, "b", &token).await, balance(5, 1, 1));
     assert_eq!(row(&running, "a").await, balance(55, 10, 1));
     drop(running);
 
     bank.faults.tried();
     let running = bank.start::<1>().await;
     let token = deposit(&running, "a", 45).await.token;
-    let fresh = accounts(&running)
-        .queries()
-        .get(BALANCES, "a", Some(&token))
-        .await
-        .unwrap();
-    assert_eq!(fresh.value, balance(100, 11, 1));
+    assert_eq!(fresh(&running, "a", &token).await, balance(100, 11, 1));
     assert_eq!(
         bank.faults.tried(),
         [45],
@@ -92,11 +94,7 @@ async fn the_checkpoint_follows_over_events_that_are_void_for_the_projection() {
     let running = bank.start::<1>().await;
     deposit(&running, "a", 1).await;
     let token = close(&running, "a").await.token;
-    accounts(&running)
-        .queries()
-        .get(BALANCES, "a", Some(&token))
-        .await
-        .unwrap();
+    fresh(&running, "a", &token).await;
     let store = accounts(&running).store().clone();
     until("the stored checkpoint", async || {
         store.projections().await.unwrap()[0].checkpoint.position == token.position()
@@ -111,11 +109,7 @@ async fn rows_of_a_new_program_are_built_while_the_old_ones_are_served() {
     let running = bank.start::<1>().await;
     deposit(&running, "a", 1).await;
     let token = deposit(&running, "a", 2).await.token;
-    accounts(&running)
-        .queries()
-        .get(BALANCES, "a", Some(&token))
-        .await
-        .unwrap();
+    fresh(&running, "a", &token).await;
     running.stop().await;
     drop(running);
 
@@ -134,8 +128,7 @@ async fn rows_of_a_new_program_are_built_while_the_old_ones_are_served() {
         "{error}"
     );
     bank.faults.clear();
-    let fresh = queries.get(BALANCES, "a", Some(&token)).await.unwrap();
-    assert_eq!(fresh.value, balance(7, 3, 2));
+    assert_eq!(fresh(&running, "a", &token).await, balance(7, 3, 2));
     until("one generation", async || {
         generations(&running).await == [2]
     })
@@ -184,9 +177,8 @@ async fn a_rebuild_goes_on_where_a_crash_left_it() {
 async fn an_operators_rebuild_keeps_the_old_rows_up_to_date_until_the_new_ones_have_caught_up() {
     let bank = Bank::new(5);
     let running = bank.start::<1>().await;
-    let queries = accounts(&running).queries();
     let token = deposit(&running, "a", 1).await.token;
-    queries.get(BALANCES, "a", Some(&token)).await.unwrap();
+    fresh(&running, "a", &token).await;
 
     // Only the new generation takes this event now.
     bank.faults.set(1, Fault::Waits);
@@ -200,16 +192,14 @@ async fn an_operators_rebuild_keeps_the_old_rows_up_to_date_until_the_new_ones_h
     })
     .await;
     let token = deposit(&running, "a", 2).await.token;
-    let fresh = queries.get(BALANCES, "a", Some(&token)).await.unwrap();
-    assert_eq!(fresh.value, balance(3, 2, 1));
+    assert_eq!(fresh(&running, "a", &token).await, balance(3, 2, 1));
     bank.faults.clear();
     until("one generation", async || {
         generations(&running).await == [2]
     })
     .await;
     let token = deposit(&running, "a", 4).await.token;
-    let fresh = queries.get(BALANCES, "a", Some(&token)).await.unwrap();
-    assert_eq!(fresh.value, balance(7, 3, 1));
+    assert_eq!(fresh(&running, "a", &token).await, balance(7, 3, 1));
 
     let error = accounts(&running)
         .operator()
@@ -233,11 +223,7 @@ async fn a_rebuild_that_was_asked_for_survives_a_crash() {
     let bank = Bank::new(6);
     let running = bank.start::<1>().await;
     let token = deposit(&running, "a", 1).await.token;
-    accounts(&running)
-        .queries()
-        .get(BALANCES, "a", Some(&token))
-        .await
-        .unwrap();
+    fresh(&running, "a", &token).await;
     bank.faults.set(1, Fault::Waits);
     accounts(&running)
         .operator()
@@ -285,12 +271,9 @@ async fn an_event_that_goes_on_failing_stops_the_projection_until_it_is_told_to_
     let running = bank.start::<1>().await;
     let queries = accounts(&running).queries();
     let before = deposit(&running, "a", 1).await.token;
-    queries.get(BALANCES, "a", Some(&before)).await.unwrap();
+    fresh(&running, "a", &before).await;
     let after = deposit(&running, "a", 13).await.token;
-    let status = until_status(&running, is_failed).await;
-    let Status::Failed(reason) = status else {
-        unreachable!("it was waited for")
-    };
+    let reason = until_failed(&running).await;
     assert!(
         reason.contains("no such currency") && reason.contains("`Deposited v1`"),
         "{reason}"
@@ -306,14 +289,7 @@ async fn an_event_that_goes_on_failing_stops_the_projection_until_it_is_told_to_
     );
 
     // What was taken before it is fresh; what comes behind it says why it isn't.
-    assert_eq!(
-        queries
-            .get(BALANCES, "a", Some(&before))
-            .await
-            .unwrap()
-            .value,
-        balance(1, 1, 1)
-    );
+    assert_eq!(fresh(&running, "a", &before).await, balance(1, 1, 1));
     let error = queries.get(BALANCES, "a", Some(&after)).await.unwrap_err();
     assert!(error.to_string().contains("no such currency"), "{error}");
 
@@ -337,9 +313,7 @@ async fn a_panic_is_caught_and_named() {
     bank.faults.set(13, Fault::Panics);
     let running = bank.start::<1>().await;
     deposit(&running, "a", 13).await;
-    let Status::Failed(reason) = until_status(&running, is_failed).await else {
-        unreachable!("it was waited for")
-    };
+    let reason = until_failed(&running).await;
     assert!(
         reason.contains("projection `balances` panicked: amount 13 is too much"),
         "{reason}"
@@ -406,11 +380,7 @@ async fn an_event_of_a_type_that_no_code_of_the_service_knows_stops_the_projecti
         .await
         .unwrap();
     let token = deposit(&running, "a", 1).await.token;
-    accounts(&running)
-        .queries()
-        .get(BALANCES, "a", Some(&token))
-        .await
-        .unwrap();
+    fresh(&running, "a", &token).await;
 
     let event = unknown(&bank, RecordKind::Event);
     let append = |drafts: Vec<Draft>| Append {
@@ -423,9 +393,7 @@ async fn an_event_of_a_type_that_no_code_of_the_service_knows_stops_the_projecti
     })
     .await
     .unwrap();
-    let Status::Failed(reason) = until_status(&running, is_failed).await else {
-        unreachable!("it was waited for")
-    };
+    let reason = until_failed(&running).await;
     assert!(
         reason.contains("`FromTheFuture v1`") && reason.contains("update this one"),
         "{reason}"
@@ -439,21 +407,13 @@ async fn of_two_processes_one_keeps_the_rows_and_the_other_takes_over() {
     let _time = follow_time(&bank.env);
     let first = bank.start::<1>().await;
     let token = deposit(&first, "a", 1).await.token;
-    accounts(&first)
-        .queries()
-        .get(BALANCES, "a", Some(&token))
-        .await
-        .unwrap();
+    fresh(&first, "a", &token).await;
     let second = bank.start::<1>().await;
     // Both answer for what was written anywhere, whichever owns the projection.
     for amount in [2, 3] {
         let token = deposit(&second, "a", amount).await.token;
         for running in [&first, &second] {
-            accounts(running)
-                .queries()
-                .get(BALANCES, "a", Some(&token))
-                .await
-                .unwrap();
+            fresh(running, "a", &token).await;
         }
     }
     drop(second);
@@ -471,11 +431,7 @@ async fn in_a_rolling_deploy_the_old_program_stands_aside_and_builds_nothing_bac
     let _time = follow_time(&bank.env);
     let old = bank.start::<1>().await;
     let token = deposit(&old, "a", 1).await.token;
-    accounts(&old)
-        .queries()
-        .get(BALANCES, "a", Some(&token))
-        .await
-        .unwrap();
+    fresh(&old, "a", &token).await;
     let new = bank.start::<2>().await;
     until("the new rows", async || {
         row(&new, "a").await == balance(1, 1, 2)
@@ -489,12 +445,7 @@ async fn in_a_rolling_deploy_the_old_program_stands_aside_and_builds_nothing_bac
     assert_eq!(generations(&new).await, [2]);
     // It still answers, from the new rows.
     let token = deposit(&new, "a", 2).await.token;
-    let fresh = accounts(&old)
-        .queries()
-        .get(BALANCES, "a", Some(&token))
-        .await
-        .unwrap();
-    assert_eq!(fresh.value, balance(3, 2, 2));
+    assert_eq!(fresh(&old, "a", &token).await, balance(3, 2, 2));
     new.stop().await;
     old.stop().await;
 }
@@ -506,7 +457,7 @@ async fn after_a_restore_the_rows_are_those_of_the_new_time_line() {
     let running = bank.start::<1>().await;
     let queries = accounts(&running).queries();
     let token = deposit(&running, "a", 1).await.token;
-    queries.get(BALANCES, "a", Some(&token)).await.unwrap();
+    fresh(&running, "a", &token).await;
     until("it is stored", async || {
         accounts(&running).store().projections().await.unwrap()[0]
             .checkpoint
@@ -516,7 +467,7 @@ async fn after_a_restore_the_rows_are_those_of_the_new_time_line() {
     .await;
     let backup = bank.accounts.backup();
     let lost = deposit(&running, "a", 100).await.token;
-    queries.get(BALANCES, "a", Some(&lost)).await.unwrap();
+    fresh(&running, "a", &lost).await;
     running.stop().await;
     drop(running);
     bank.accounts
@@ -526,8 +477,7 @@ async fn after_a_restore_the_rows_are_those_of_the_new_time_line() {
     let running = bank.start::<1>().await;
     let queries = accounts(&running).queries();
     let token = deposit(&running, "a", 2).await.token;
-    let fresh = queries.get(BALANCES, "a", Some(&token)).await.unwrap();
-    assert_eq!(fresh.value, balance(3, 2, 1));
+    assert_eq!(fresh(&running, "a", &token).await, balance(3, 2, 1));
     let error = queries.get(BALANCES, "a", Some(&lost)).await.unwrap_err();
     assert!(
         matches!(error, factum::QueryError::Stale(factum::Stale::Lost)),
@@ -542,7 +492,7 @@ async fn rows_that_stand_on_a_lost_time_line_are_built_anew() {
     let running = bank.start::<1>().await;
     let token = deposit(&running, "a", 1).await.token;
     let queries = accounts(&running).queries();
-    queries.get(BALANCES, "a", Some(&token)).await.unwrap();
+    fresh(&running, "a", &token).await;
     running.stop().await;
     drop(running);
     // As after a restore that brought back an older log than the rows.
