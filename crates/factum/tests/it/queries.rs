@@ -301,7 +301,7 @@ async fn a_query_that_can_not_be_answered_says_what_could() {
     let error = queries.get(unknown, "a", None).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "service `accounts` has no view `totals` (known: balances)"
+        "service `accounts` has no view `totals` (known: balances, stories)"
     );
     let by_name = Query {
         filter: vec![Comparison {
