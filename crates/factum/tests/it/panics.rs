@@ -74,8 +74,11 @@ impl Aggregate for Till {
 struct Take;
 
 impl Reactor for Take {
-    const NAME: &'static str = "take";
     type Event = AccountEvent;
+
+    fn name(&self) -> &'static str {
+        "take"
+    }
 
     async fn react(
         &self,
@@ -108,13 +111,13 @@ async fn start(env: &TestEnv) -> Running {
         .topic(topic("tills"))
         .group(
             GroupSpec::new("till-service")
-                .on("accounts", Take)
+                .on(Take)
                 .retry(RetryPolicy::never()),
         );
     let broker = Arc::new(MemoryTopicsDisk::new().open(env.clone()));
     App::new(env.clone(), broker)
-        .service(accounts, store("accounts"))
-        .service(tills, store("tills"))
+        .service_on(store("accounts"), accounts)
+        .service_on(store("tills"), tills)
         .start()
         .await
         .unwrap()
