@@ -4,11 +4,15 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use factum_core::{
-    Aggregate, Category, CommandInput, CommitError, Effect, Error, ErrorClass, Execution, Input,
-    Loaded, MessageId, Metadata, StreamId, ToId, Token, TopicWrite, Version,
+    Aggregate, Answered, At, Category, CommandInput, CommitError, Effect, Error, ErrorClass,
+    Execution, Input, Loaded, LogFilter, MessageId, Metadata, Position, StreamId, ToId, Token,
+    TopicWrite, Version,
 };
 
 use crate::work::{Applied, Cause, Core, Work, WorkError};
+
+/// How many records of an answered command are read at a time.
+const AGAIN_RECORDS: usize = 500;
 
 /// Gives commands to the aggregates of one service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -204,7 +208,7 @@ impl Commands {
                     ))),
                 })
             }
-            Err(WorkError::Commit(CommitError::Answered(answered))) => Ok(self.again(&answered)),
+            Err(WorkError::Commit(CommitError::Answered(answered))) => self.again(&answered).await,
             Err(WorkError::Commit(CommitError::KeyReused { key })) => {
                 Err(CommandError::KeyReused(key))
             }
@@ -237,17 +241,53 @@ impl Commands {
             Some((request, _)) if request != idempotency.request => {
                 Err(CommandError::KeyReused(idempotency.key.clone()))
             }
-            Some((_, answered)) => Ok(Some(self.again(&answered))),
+            Some((_, answered)) => self.again(&answered).await.map(Some),
         }
     }
 
-    fn again(&self, answered: &factum_core::Answered) -> Executed {
-        let token = Token::new(self.core.store.identity().id, answered.head, []);
-        Executed {
+    /// The same answer again, with the token of then: what the command wrote to topics is in the log.
+    async fn again<E>(&self, answered: &Answered) -> Result<Executed, CommandError<E>> {
+        let writes = self.written(answered).await.map_err(CommandError::Failed)?;
+        let token = Token::new(self.core.store.identity().id, answered.head, writes);
+        Ok(Executed {
             version: None,
             token,
             repeated: Some(answered.answer.clone()),
+        })
+    }
+
+    async fn written(&self, answered: &Answered) -> Result<Vec<TopicWrite>, Error> {
+        let mut writes = Vec::new();
+        let Some(first) = answered.first else {
+            return Ok(writes);
+        };
+        let before = |position: Position| At {
+            position: Position(position.0.saturating_sub(1)),
+            ..answered.head
+        };
+        let mut after = before(first);
+        while after < answered.head {
+            let left = answered.head.position.0 - after.position.0;
+            let limit = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(AGAIN_RECORDS);
+            let log = &self.core.store;
+            let page = log.read_log(after, &LogFilter::default(), limit).await?;
+            if page.next <= after {
+                break;
+            }
+            after = page.next;
+            writes.extend(page.records.iter().filter_map(|record| {
+                let to = record.draft.destination.clone()?;
+                Some(TopicWrite {
+                    topic: to.topic,
+                    partition: to.partition,
+                    position: record.at.position,
+                    key: to.key,
+                })
+            }));
         }
+        Ok(writes)
     }
 
     /// The state of the aggregate `id` as it is stored, and its version.

@@ -99,11 +99,12 @@ async fn a_command_sent_again_gets_the_same_answer_and_happens_once() {
         commands.execute_with::<Account>(&id, AccountCommand::Deposit(5), options(7)),
         commands.execute_with::<Account>(&id, AccountCommand::Deposit(5), options(7)),
     );
-    let repeated = [both.0.unwrap(), both.1.unwrap()]
-        .iter()
-        .filter(|one| one.repeated.is_some())
-        .count();
+    let both = [both.0.unwrap(), both.1.unwrap()];
+    let repeated = both.iter().filter(|one| one.repeated.is_some()).count();
     assert_eq!(repeated, 1);
+    // Another service waits for the same with either.
+    assert_eq!(both[0].token, both[1].token);
+    assert_eq!(both[0].token.writes().len(), 1);
     let other = commands
         .execute_with::<Account>(&id, AccountCommand::Deposit(5), options(8))
         .await;
