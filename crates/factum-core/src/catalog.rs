@@ -3,7 +3,10 @@
 //! Built once at start-up, where every mistake in the chain of upcasters is found: a version that nothing
 //! reads, a step into nowhere, a circle.
 
-use std::{collections::BTreeMap, marker::PhantomData};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    marker::PhantomData,
+};
 
 use serde_json::Value;
 
@@ -19,6 +22,8 @@ const PARTS_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct Catalog<E> {
     types: BTreeMap<&'static str, EventType>,
+    /// The types whose data is an object. What reads them would take a list of the fields as well.
+    objects: BTreeSet<&'static str>,
     upcasts: BTreeMap<(&'static str, u32), Upcast>,
     family: PhantomData<fn() -> E>,
 }
@@ -73,7 +78,13 @@ impl<E: Event> Catalog<E> {
                 )));
             }
         }
+        let is_object = |known: &&EventType| {
+            let shape = (known.shape)();
+            shape.get("type").and_then(Value::as_str) == Some("object")
+        };
+        let objects = types.values().filter(is_object).map(|known| known.name);
         let catalog = Self {
+            objects: objects.collect(),
             types,
             upcasts,
             family: PhantomData,
@@ -156,6 +167,7 @@ impl<E: Event> Catalog<E> {
         if let Some(present) = self.types.get(&*stored.name)
             && present.version == stored.version
         {
+            self.check_object(stored, data.trim_ascii_start().first() == Some(&b'['))?;
             return match E::decode(&stored.name, data) {
                 Some(event) => Ok(Read::Events(vec![(event.map_err(malformed)?, Part::WHOLE)])),
                 None => Ok(Read::Foreign),
@@ -174,7 +186,9 @@ impl<E: Event> Catalog<E> {
             });
         };
         let mut finished = Vec::new();
-        let mut pending = vec![(*from, serde_json::from_slice(data).map_err(malformed)?)];
+        let data: Value = serde_json::from_slice(data).map_err(malformed)?;
+        self.check_object(stored, data.is_array())?;
+        let mut pending = vec![(*from, data)];
         while let Some(((name, version), value)) = pending.pop() {
             if finished.len() + pending.len() > PARTS_MAX {
                 return Err(Error::poison(format!(
@@ -198,6 +212,15 @@ impl<E: Event> Catalog<E> {
         let of = u32::try_from(finished.len()).unwrap_or(u32::MAX);
         let parts = (1..).map(|index| Part { index, of });
         Ok(Read::Events(finished.into_iter().zip(parts).collect()))
+    }
+
+    fn check_object(&self, stored: &TypeName, is_list: bool) -> Result<(), Error> {
+        if is_list && self.objects.contains(&*stored.name) {
+            return Err(Error::poison(format!(
+                "the data of `{stored}` is a list, and has to be an object with named members"
+            )));
+        }
+        Ok(())
     }
 
     #[expect(clippy::type_complexity, reason = "a list of typed values, used once")]

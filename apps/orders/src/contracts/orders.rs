@@ -50,10 +50,14 @@ pub struct OrderCreated {
     pub card: Option<String>,
 }
 
-/// Version 1 had no currency: all orders were in won.
+/// Version 1 had no currency: all orders were in won. Some of its producers wrote the total under both of its names.
 fn with_currency(mut old: Map<String, Value>) -> Map<String, Value> {
-    old.entry("currency")
-        .or_insert_with(|| json!(Currency::won()));
+    if old.get("currency").is_none_or(Value::is_null) {
+        old.insert("currency".into(), json!(Currency::won()));
+    }
+    if old.contains_key("total_amount") && old.get("total_amount") == old.get("total") {
+        old.remove("total");
+    }
     old
 }
 
@@ -175,6 +179,29 @@ mod tests {
         let created =
             json!({ "user_id": "u-1", "items": [], "total_amount": 5, "currency": "USD" });
         assert_eq!(read(1, &created).unwrap().currency.to_string(), "USD");
+    }
+
+    #[test]
+    fn version_1_may_say_the_total_under_both_names_and_no_currency_as_null() {
+        let created = json!({
+            "user_id": "u-1", "items": [], "total": 5, "total_amount": 5, "currency": null,
+        });
+        let read_one = read(1, &created).unwrap();
+        assert_eq!(
+            (read_one.total_amount, read_one.currency),
+            (5, Currency::won())
+        );
+        let created = json!({ "user_id": "u-1", "items": [], "total": 5, "total_amount": 6 });
+        assert!(read(1, &created).unwrap_err().is_poison());
+    }
+
+    #[test]
+    fn a_list_of_its_fields_is_no_order() {
+        let list = json!(["o-1", "u-1", [], 5, "KRW"]);
+        for version in [1, 2] {
+            let error = read(version, &list).unwrap_err();
+            assert!(error.to_string().contains("has to be an object"), "{error}");
+        }
     }
 
     #[test]
