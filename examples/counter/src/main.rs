@@ -33,7 +33,7 @@ impl Aggregate for Counter {
     type Error = Full;
 
     fn handle(&self, by: u32, _: &Decision) -> Result<Vec<CounterEvent>, Full> {
-        (self.total + by <= 100)
+        (by <= 100 - self.total)
             .then(|| vec![CounterEvent::Counted { by }])
             .ok_or(Full)
     }
