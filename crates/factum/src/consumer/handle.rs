@@ -601,9 +601,7 @@ fn refused(owner: &Owner, error: CommitError) -> Outcome {
         CommitError::LaneParked => Outcome::Lane { parked: true },
         CommitError::LaneFree => Outcome::Lane { parked: false },
         CommitError::NoRoom { .. } => {
-            owner
-                .consuming
-                .trouble(&factum_core::Error::transient(error.to_string()));
+            owner.is_out_of_room(&error);
             Outcome::NoRoom
         }
         // The row was redriven, edited or discarded meanwhile: it is looked up again.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Consuming, handle,
-    incident::{Look, Watch},
+    incident::{Incident, Look, Watch},
 };
 use crate::{Status, relay::backoff};
 
@@ -63,6 +63,8 @@ struct State {
     read: BTreeMap<u64, Result<Incoming, WireError>>,
     /// Sources that are missing a message.
     watch: Watch,
+    /// Whether a message could not be parked, and nothing was finished since.
+    full: bool,
 }
 
 /// What a task of the owner reports.
@@ -110,6 +112,7 @@ impl Owner {
                 buffer: VecDeque::new(),
                 read: BTreeMap::new(),
                 watch: Watch::default(),
+                full: false,
             }),
             work: Notify::new(),
             drain: CancellationToken::new(),
@@ -156,42 +159,54 @@ impl Owner {
 
     /// Raises what is missing for too long. Says whether an operator has mended something, so that all is read anew.
     fn watch(&self) -> bool {
-        let Consuming {
-            core, health, part, ..
-        } = &*self.consuming;
-        let (topic, partition) = (&self.inbox.topic, self.inbox.partition);
-        let part = format!("{part}/{topic}/{partition}");
+        let core = &self.consuming.core;
         let now = core.env.now();
         let mut state = self.state();
         let watch = &mut state.watch;
         match watch.look(&self.inbox, &core.incidents, now) {
             Look::Same => {}
             Look::Raised => {
-                let reason = watch.first().map(|incident| incident.reason());
-                health.set(&part, Status::Degraded(reason.unwrap_or_default()), now);
+                let reason = watch.first().map(Incident::reason);
+                self.show(Status::Degraded(reason.unwrap_or_default()));
             }
-            Look::Ended => health.set(&part, Status::Running, now),
+            Look::Ended => self.show(Status::Running),
             Look::Mended => {
                 watch.give_up(&self.inbox, &core.incidents);
-                health.set(&part, Status::Running, now);
+                self.show(Status::Running);
                 return true;
             }
         }
         false
     }
 
-    /// What it has raised is for the next owner to raise, if it is still so.
-    fn give_up_watch(&self) {
+    /// Shows that a message could not be parked, until another one is finished or settled.
+    pub(crate) fn is_out_of_room(&self, reason: &CommitError) {
+        self.state().full = true;
+        self.show(Status::Degraded(reason.to_string()));
+    }
+
+    /// Shows how this partition is doing, beside the group as a whole.
+    fn show(&self, status: Status) {
         let Consuming {
             core, health, part, ..
         } = &*self.consuming;
+        let (topic, partition) = (&self.inbox.topic, self.inbox.partition);
+        health.set(
+            &format!("{part}/{topic}/{partition}"),
+            status,
+            core.env.now(),
+        );
+    }
+
+    /// What it has raised is for the next owner to raise, if it is still so.
+    fn give_up_watch(&self) {
         let mut state = self.state();
-        if state.watch.first().is_some() {
-            let (topic, partition) = (&self.inbox.topic, self.inbox.partition);
-            let part = format!("{part}/{topic}/{partition}");
-            health.set(&part, Status::Running, core.env.now());
+        if state.watch.first().is_some() || std::mem::take(&mut state.full) {
+            self.show(Status::Running);
         }
-        state.watch.give_up(&self.inbox, &core.incidents);
+        state
+            .watch
+            .give_up(&self.inbox, &self.consuming.core.incidents);
     }
 
     /// Hands over a message from the broker.
@@ -331,6 +346,7 @@ impl Owner {
             buffer,
             read,
             watch,
+            full: _,
         } = &mut *state;
         let before = buffer.len();
         while partition.has_room()
@@ -475,6 +491,10 @@ impl Owner {
             outcome,
         } = report;
         let mut state = self.state();
+        let went_on = matches!(outcome, Outcome::Finished(..) | Outcome::Retried { .. });
+        if went_on && std::mem::take(&mut state.full) {
+            self.show(Status::Running);
+        }
         let partition = &mut state.partition;
         match outcome {
             Outcome::Finished(row, parked) => {
@@ -498,7 +518,9 @@ impl Owner {
             *retry_at = Some(self.consuming.core.env.now());
         }
         drop(state);
-        self.consuming.well();
+        if went_on {
+            self.consuming.well();
+        }
         None
     }
 

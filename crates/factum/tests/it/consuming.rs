@@ -4,18 +4,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use factum::{
     Commit, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState, RetryPolicy,
-    Room, Running, TopicPartition,
+    Room, Running, Status, TopicPartition,
 };
 
-use crate::world::{Account, AccountCommand, TOO_MUCH, World, amounts, follow_time, until};
-
-async fn deposit(running: &Running, account: &str, amount: u64) {
-    let commands = running.service("accounts").unwrap().commands();
-    commands
-        .execute::<Account>(&account.to_string(), AccountCommand::Deposit(amount))
-        .await
-        .unwrap();
-}
+use crate::world::{TOO_MUCH, World, amounts, deposit, follow_time, until};
 
 async fn parked(running: &Running) -> Vec<Parked> {
     let store = running.service("receipts").unwrap().store();
@@ -175,12 +167,21 @@ async fn a_full_lane_stands_still_until_its_retry_makes_room_and_others_flow() {
     for amount in [13, 2, 3, 4] {
         deposit(&running, "a", amount).await;
     }
+    let health = running.service("receipts").unwrap().health();
+    let full = || {
+        let parts = health.parts().into_iter();
+        parts
+            .filter(|(_, (status, _))| matches!(status, Status::Degraded(_)))
+            .count()
+    };
+    until("a partition that is full", async || full() == 1).await;
     deposit(&running, "b", 7).await;
     until("b's receipt", async || amounts(&running, "b").await == [7]).await;
     until("a's receipts", async || {
         amounts(&running, "a").await == [13, 2, 3, 4]
     })
     .await;
+    assert_eq!(full(), 0, "{:?}", health.parts());
     running.stop().await;
 }
 

@@ -249,6 +249,14 @@ pub(crate) fn follow_time(env: &TestEnv) -> tokio::task::JoinHandle<()> {
     })
 }
 
+pub(crate) async fn deposit(running: &Running, account: &str, amount: u64) {
+    let commands = running.service("accounts").unwrap().commands();
+    commands
+        .execute::<Account>(&account.to_string(), AccountCommand::Deposit(amount))
+        .await
+        .unwrap();
+}
+
 /// The amounts on the receipts of an account.
 pub(crate) async fn amounts(running: &Running, account: &str) -> Vec<u64> {
     let commands = running.service("receipts").unwrap().commands();
