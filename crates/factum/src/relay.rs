@@ -4,11 +4,11 @@
 //! writes the checkpoint behind. Any failure, known or suspected, ends the run; the next one publishes again from
 //! the checkpoint, which consumers tell apart.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use factum_core::{
     At, Broker, Commit, CommitError, Env, Error, Input, LogFilter, Offer, Position, RelayClaim,
-    RelayInput, RelayRun, Signal, TopicPartition, chain::Link, may_publish,
+    RelayInput, RelayRun, Signal, StoreId, TopicPartition, chain::Link, may_publish,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,8 +24,11 @@ const IN_FLIGHT_MAX: usize = 8_000;
 /// How long the relay sleeps at most before it looks at the log again: a lost wake-up costs this much.
 const POLL_MAX: Duration = Duration::from_secs(1);
 
-/// How many messages at the end of each partition are looked at for what the topics know of this store.
-const TAIL_MESSAGES: u64 = 100;
+/// How many messages of a partition are read at a time for what it knows of this store.
+const LOOK_MESSAGES: u64 = 500;
+
+/// How far back is looked in a partition that this service publishes to, whatever others publish there.
+const LOOK_BACK_MAX: u64 = 100_000;
 
 /// The first and the longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
@@ -121,25 +124,19 @@ async fn own(
 async fn refuse_a_lost_time_line(core: &Core, broker: &dyn Broker) -> Result<(), Error> {
     let identity = core.store.identity();
     let head = core.store.head().await?;
+    let published = core.store.relay().await?.lasts;
+    let own: BTreeSet<&str> = core
+        .kinds
+        .values()
+        .filter_map(|kind| kind.topic())
+        .collect();
     for (topic, partitions) in &core.topics {
+        let ours = own.contains(topic.as_str()) || published.iter().any(|(to, ..)| to == topic);
+        // Where it never published, there is nothing of it, however far back.
+        let depth = if ours { LOOK_BACK_MAX } else { LOOK_MESSAGES };
         for partition in 0..*partitions {
             let partition = TopicPartition::new(topic.clone(), partition);
-            let marks = broker.watermarks(&partition).await?;
-            let from = marks.end.saturating_sub(TAIL_MESSAGES).max(marks.first);
-            let tail = broker
-                .read(
-                    &partition,
-                    from,
-                    usize::try_from(TAIL_MESSAGES).unwrap_or(usize::MAX),
-                )
-                .await?;
-            let known = tail.iter().filter_map(|message| {
-                let link = Link::from_headers(|name| message.headers.get(name))
-                    .ok()
-                    .flatten()?;
-                (link.source == identity.id).then_some(link.at)
-            });
-            if let Some(seen) = known.max() {
+            if let Some(seen) = last_seen(identity.id, broker, &partition, depth).await? {
                 may_publish(identity.epoch, head, seen).map_err(|why| {
                     Error::fatal(format!("store of service `{}`: {why}", core.service))
                 })?;
@@ -147,6 +144,34 @@ async fn refuse_a_lost_time_line(core: &Core, broker: &dyn Broker) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// The place of the last message of `source` among the last `depth` of a partition.
+async fn last_seen(
+    source: StoreId,
+    broker: &dyn Broker,
+    partition: &TopicPartition,
+    depth: u64,
+) -> Result<Option<At>, Error> {
+    let marks = broker.watermarks(partition).await?;
+    let first = marks.end.saturating_sub(depth).max(marks.first);
+    let mut end = marks.end;
+    while end > first {
+        let from = end.saturating_sub(LOOK_MESSAGES).max(first);
+        let count = usize::try_from(end - from).unwrap_or(usize::MAX);
+        let messages = broker.read(partition, from, count).await?;
+        let known = messages.iter().filter_map(|message| {
+            let link = Link::from_headers(|name| message.headers.get(name))
+                .ok()
+                .flatten()?;
+            (link.source == source).then_some(link.at)
+        });
+        if let Some(seen) = known.max() {
+            return Ok(Some(seen));
+        }
+        end = from;
+    }
+    Ok(None)
 }
 
 /// One run: publishes from the claim's checkpoint on until `stop` or the first failure.

@@ -12,6 +12,7 @@ mod panics;
 mod projector;
 mod projector_crash;
 mod projector_rows;
+mod publishing;
 mod queries;
 mod starting;
 mod timers;
