@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Broker, Env, Error, Group, ServiceName, Store, Stores, TopicSpec};
+use factum_core::{Broker, Env, Error, Group, ServiceName, Store, Stores, Topic, TopicSpec};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Commands, Health, Operations, Queries, Service, Status,
+    Commands, GroupSpec, Health, Operations, Queries, Service, Status,
     consumer::{self, Suspects},
-    maintenance,
-    metrics::Registered,
+    gauges, maintenance,
+    metrics::{Metrics, Registered},
     projector::{self, Progress},
     relay, timers, topics,
     work::Core,
@@ -190,9 +190,13 @@ impl Running {
         &self.broker
     }
 
-    /// All metrics.
-    pub fn metrics(&self) -> &Registered {
-        &self.metrics
+    /// All metrics in the text format that scrapers of Prometheus and its kin read, with how far everything has come
+    /// as of now.
+    pub async fn metrics(&self) -> String {
+        for service in self.services.values() {
+            gauges::read(service, &*self.broker).await;
+        }
+        self.metrics.render()
     }
 
     /// Stops all services: finishes or gives back what is held, commits, leaves the groups. Then closes the stores
@@ -277,6 +281,19 @@ impl RunningService {
     /// How its parts are doing.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.core.metrics
+    }
+
+    /// Which groups read which topics.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = (&Group, Topic)> {
+        let of = |group: &'_ GroupSpec| group.topics();
+        self.service
+            .groups
+            .iter()
+            .flat_map(move |group| of(group).into_iter().map(move |topic| (&group.name, topic)))
     }
 
     /// Its consumer groups.

@@ -14,8 +14,7 @@ mod suspects;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use factum_core::{
-    Broker, Consumed, Consumer, Error, InboxId, InboxRow, ParkedState, Start, Subscription,
-    TopicPartition,
+    Broker, Consumed, Consumer, Error, InboxId, InboxRow, Start, Subscription, TopicPartition,
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -235,6 +234,7 @@ impl Member {
             .claim_inbox(&inbox, consuming.group.start, low)
             .await?;
         let parked = store.parked_lanes(&inbox, PARKED_LANES_MAX).await?;
+        let (health, part) = (&consuming.health, format!("{}/{partition}", consuming.part));
         if let Err(error) = consumer.seek(&partition, row.low).await {
             if !error.is_fatal() {
                 return Err(error);
@@ -245,11 +245,12 @@ impl Member {
                  go on",
                 row.low
             ));
-            let part = format!("{}/{}", consuming.part, partition);
-            consuming
-                .health
-                .set(&part, incident, consuming.core.env.now());
+            health.set(&part, incident, consuming.core.env.now());
             return consumer.pause(&partition).await;
+        }
+        // Whatever was wrong with the partition before, its owner sees for itself.
+        if health.parts().contains_key(&part) {
+            health.set(&part, Status::Running, consuming.core.env.now());
         }
         let from = row.low.saturating_sub(LEFT_OUT_LOOK).max(marks.first);
         let look = usize::try_from(row.low.saturating_sub(from)).unwrap_or(0);
@@ -355,28 +356,6 @@ impl Member {
                 "offsets of `{}` were not told: {error:#}",
                 self.consuming.part
             );
-        }
-        let group = &self.consuming.group.name;
-        if let Ok(counts) = self.consuming.core.store.parked_counts().await {
-            let of_state = |wanted: fn(ParkedState) -> bool| {
-                let ours = counts
-                    .iter()
-                    .filter(|count| count.group == *group && wanted(count.state));
-                ours.map(|count| count.count).sum()
-            };
-            let parked = of_state(|state| state != ParkedState::Discarded);
-            let dead = of_state(|state| state == ParkedState::Dead);
-            self.consuming.core.metrics.parked(group, parked, dead);
-        }
-        for owned in self.owned.values() {
-            let inbox = owned.owner.inbox();
-            let partition = TopicPartition::new(inbox.topic.clone(), inbox.partition);
-            if let Ok(marks) = self.broker.watermarks(&partition).await {
-                self.consuming
-                    .core
-                    .metrics
-                    .lag(inbox, marks.end.saturating_sub(owned.owner.low()));
-            }
         }
     }
 }

@@ -23,6 +23,7 @@ pub use bus::{CommandError, CommandOptions, Commands, Executed, Idempotency};
 mod consumer;
 pub use consumer::Incident;
 mod dead_letter;
+mod gauges;
 mod projector;
 mod queries;
 mod relay;

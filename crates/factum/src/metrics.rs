@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{FailureClass, Group, ServiceName, Store, Topic};
+use factum_core::{FailureClass, Group, ServiceName, Store, Topic, TopicPartition};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -338,11 +338,11 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    pub(crate) fn lag(&self, inbox: &factum_core::InboxId, lag: u64) {
+    pub(crate) fn lag(&self, group: &Group, partition: &TopicPartition, lag: u64) {
         let labels = OfPartition {
-            group: inbox.group.to_string(),
-            topic: inbox.topic.to_string(),
-            partition: inbox.partition,
+            group: group.to_string(),
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
         };
         self.all.lag.get_or_create(&labels).set(number(lag));
     }
@@ -399,11 +399,8 @@ impl Metrics {
             .inc();
     }
 
-    pub(crate) fn projection(&self, projection: &str, position: u64, head: u64, took: Duration) {
-        let labels = OfProjection {
-            service: self.service.clone(),
-            projection: projection.into(),
-        };
+    pub(crate) fn projection(&self, projection: &str, position: u64, head: u64) {
+        let labels = self.of_projection(projection);
         self.all
             .projection_position
             .get_or_create(&labels)
@@ -412,10 +409,20 @@ impl Metrics {
             .projection_lag
             .get_or_create(&labels)
             .set(number(head.saturating_sub(position)));
+    }
+
+    pub(crate) fn projected(&self, projection: &str, took: Duration) {
         self.all
             .projection_seconds
-            .get_or_create(&labels)
+            .get_or_create(&self.of_projection(projection))
             .set(took.as_secs_f64());
+    }
+
+    fn of_projection(&self, projection: &str) -> OfProjection {
+        OfProjection {
+            service: self.service.clone(),
+            projection: projection.into(),
+        }
     }
 
     pub(crate) fn query_wait(&self, outcome: &str) {

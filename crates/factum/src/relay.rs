@@ -191,9 +191,6 @@ async fn publish(
             .store
             .read_log(run.cursor(), &LogFilter::default(), BATCH_RECORDS_MAX)
             .await?;
-        core.metrics.head(page.head.position.0);
-        core.metrics
-            .relay_pending(page.head.position.0.saturating_sub(run.base().position.0));
         let mut batch = Vec::new();
         let mut held = false;
         // Once it is to stop, nothing more is sent: what is on the way is heard, and the checkpoint written.

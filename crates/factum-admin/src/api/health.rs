@@ -135,6 +135,6 @@ pub(crate) async fn ready(
 pub(crate) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, OPEN_METRICS)],
-        admin.running().metrics().render(),
+        admin.running().metrics().await,
     )
 }

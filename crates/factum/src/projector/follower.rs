@@ -336,11 +336,8 @@ impl<'a> Follower<'a> {
         let projector = self.projector;
         let (reached, head) = (self.reached.position, page.head.position);
         let name = projector.projection.name().as_str();
+        projector.core.metrics.projected(name, took);
         if !self.builds() {
-            projector
-                .core
-                .metrics
-                .projection(name, reached.0, head.0, took);
             projector.well();
             return;
         }
@@ -363,19 +360,11 @@ impl<'a> Follower<'a> {
             }
         });
         if !projector.progress.standing().followed {
-            projector
-                .core
-                .metrics
-                .projection(name, reached.0, head.0, took);
             projector.degraded(format!(
                 "builds its views as generation {}",
                 self.generation
             ));
         } else if caught_up {
-            projector
-                .core
-                .metrics
-                .projection(name, reached.0, head.0, took);
             projector.well();
         }
     }

@@ -114,8 +114,8 @@ async fn fall(running: &Running, id: &str) {
 }
 
 /// The value of a metric whose line begins like this and has all of these labels.
-fn metric(running: &Running, name: &str, labels: &[&str]) -> Option<f64> {
-    let text = running.metrics().render();
+async fn metric(running: &Running, name: &str, labels: &[&str]) -> Option<u64> {
+    let text = running.metrics().await;
     let mut lines = text.lines().filter(|line| line.starts_with(name));
     let line = lines.find(|line| labels.iter().all(|label| line.contains(label)))?;
     line.rsplit(' ').next()?.parse().ok()
@@ -190,8 +190,8 @@ async fn a_consumer_a_hundred_times_slower_holds_a_bounded_backlog_and_harms_nob
     assert!(held >= AHEAD_MAX, "{held}: the bound was never reached");
     until("the lag can be seen", async || {
         let labels = ["group=\"slow\"", "partition=\"0\""];
-        let lag = metric(&running, "factum_consumer_lag{", &labels);
-        lag.is_some_and(|lag| lag >= (EACH - EACH / 100 - AHEAD_MAX) as f64)
+        let lag = metric(&running, "factum_consumer_lag{", &labels).await;
+        lag.is_some_and(|lag| lag >= EACH - EACH / 100 - AHEAD_MAX)
     })
     .await;
     fall(&running, quick).await;
@@ -204,7 +204,7 @@ async fn a_consumer_a_hundred_times_slower_holds_a_bounded_backlog_and_harms_nob
     .await;
     until("there is no lag any more", async || {
         let labels = ["group=\"slow\"", "partition=\"0\""];
-        metric(&running, "factum_consumer_lag{", &labels) == Some(0.0)
+        metric(&running, "factum_consumer_lag{", &labels).await == Some(0)
     })
     .await;
     assert_eq!(out_of_order.load(Ordering::SeqCst), 0);

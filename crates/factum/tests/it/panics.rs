@@ -125,7 +125,7 @@ async fn start(env: &TestEnv) -> Running {
 
 async fn taken(running: &Running, till: &str) -> Vec<u64> {
     let commands = running.service("tills").unwrap().commands();
-    commands.load::<Till>(&till.into()).await.unwrap().0.taken
+    commands.load::<Till>(till).await.unwrap().0.taken
 }
 
 #[tokio::test]

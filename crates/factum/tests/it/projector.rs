@@ -455,7 +455,6 @@ async fn after_a_restore_the_rows_are_those_of_the_new_time_line() {
     let bank = Bank::new(14);
     let _time = follow_time(&bank.env);
     let running = bank.start::<1>().await;
-    let queries = accounts(&running).queries();
     let token = deposit(&running, "a", 1).await.token;
     fresh(&running, "a", &token).await;
     until("it is stored", async || {
@@ -491,7 +490,6 @@ async fn rows_that_stand_on_a_lost_time_line_are_built_anew() {
     let bank = Bank::new(15);
     let running = bank.start::<1>().await;
     let token = deposit(&running, "a", 1).await.token;
-    let queries = accounts(&running).queries();
     fresh(&running, "a", &token).await;
     running.stop().await;
     drop(running);
