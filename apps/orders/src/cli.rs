@@ -115,6 +115,19 @@ pub(crate) struct Options {
         verbatim_doc_comment
     )]
     pub(crate) hosts: Vec<String>,
+
+    /// How many bytes of messages each partition of a topic keeps; at first all.
+    ///
+    /// It holds until another is given. What a consumer has not read by then is lost to it:
+    /// keep more than the longest stop of one brings.
+    #[arg(long, global = true, value_name = "BYTES", verbatim_doc_comment)]
+    pub(crate) retention_bytes: Option<u64>,
+
+    /// After how many events of an aggregate a snapshot of it is kept; 0: never.
+    ///
+    /// By default the aggregates say. Fewer make the first command on a long one quicker.
+    #[arg(long, global = true, value_name = "EVENTS", verbatim_doc_comment)]
+    pub(crate) snapshot_every: Option<u64>,
 }
 
 /// What the program can do.

@@ -10,14 +10,21 @@ pub use quiet::Quiet;
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use factum::{
-    App, Broker, Commands, Env, Error, Queries, RetryPolicy, Running, RunningService, Service,
-    ServiceName, Sqlite, SqliteOptions, Store, system_env,
+    App, Broker, Commands, Env, Error, Event as _, Queries, RetryPolicy, Running, RunningService,
+    Service, ServiceName, Sqlite, SqliteOptions, Store, Topic, TopicSpec, system_env,
 };
 
 use crate::{
-    invariants::Facts, notification, order, outside::Faults, outside::Outside, payment, stock,
-    users,
+    contracts::{OrderEvent, PaymentEvent, StockEvent, UserRegistered},
+    invariants::Facts,
+    notification, order,
+    outside::Faults,
+    outside::Outside,
+    payment, stock, users,
 };
+
+/// How many partitions a topic has. More than the embedded platform needs, so that keys spread.
+const PARTITIONS: u32 = 8;
 
 /// What each service is called, in the order in which they are told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +66,17 @@ impl Role {
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
+
+    /// The topic that its service publishes to.
+    fn topic(self) -> Option<&'static str> {
+        match self {
+            Self::Users => UserRegistered::TOPIC,
+            Self::Order => OrderEvent::TOPIC,
+            Self::Payment => PaymentEvent::TOPIC,
+            Self::Stock => StockEvent::TOPIC,
+            Self::Notification => None,
+        }
+    }
 }
 
 impl fmt::Display for Role {
@@ -74,6 +92,10 @@ pub struct PlatformOptions {
     pub data: PathBuf,
     /// How often failed messages are tried again. Default: three times, after 1, 2 and 4 seconds.
     pub retry: RetryPolicy,
+    /// How many bytes of messages each partition of a topic keeps. Default: what it was told before, else all.
+    pub retention_bytes: Option<u64>,
+    /// After how many events of an aggregate a snapshot of it is kept. Default: as the aggregates say.
+    pub snapshot_every: Option<u64>,
 }
 
 impl PlatformOptions {
@@ -82,6 +104,8 @@ impl PlatformOptions {
         Self {
             data: data.into(),
             retry: RetryPolicy::default(),
+            retention_bytes: None,
+            snapshot_every: None,
         }
     }
 
@@ -89,6 +113,20 @@ impl PlatformOptions {
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// With a bound of what the partitions of topics keep. What a consumer has not read by then is lost to it.
+    #[must_use]
+    pub fn retention_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.retention_bytes = bytes;
+        self
+    }
+
+    /// With snapshots after so many events, whatever the aggregates say; 0: never.
+    #[must_use]
+    pub fn snapshot_every(mut self, events: Option<u64>) -> Self {
+        self.snapshot_every = events;
         self
     }
 }
@@ -130,10 +168,10 @@ impl Platform {
     ///
     /// When the directory can't be used, or a service doesn't start.
     pub async fn open(options: PlatformOptions) -> Result<Self, Error> {
-        let PlatformOptions { data, retry } = options;
+        let data = &options.data;
         let env = system_env();
         // First of all: whoever has the file has the directory, the books included.
-        let sqlite = Sqlite::open(&SqliteOptions::new(&data))?;
+        let sqlite = Sqlite::open(&SqliteOptions::new(data))?;
         let books = data.join("outside");
         let outside = Outside::open(&books).map_err(|error| {
             let books = books.display();
@@ -155,7 +193,7 @@ impl Platform {
             stores,
             outside,
         };
-        let platform = Self::over(world, &retry).await?;
+        let platform = Self::run(world, &options).await?;
         Ok(Self {
             sqlite: Some(sqlite),
             ..platform
@@ -168,15 +206,20 @@ impl Platform {
     ///
     /// When a service doesn't start.
     pub async fn over(world: World, retry: &RetryPolicy) -> Result<Self, Error> {
+        // All is where the world is: there is no directory.
+        Self::run(world, &PlatformOptions::new("").retry(retry.clone())).await
+    }
+
+    async fn run(world: World, options: &PlatformOptions) -> Result<Self, Error> {
         let World {
             env,
             broker,
             stores,
             outside,
         } = world;
-        let mut app = App::new(env, broker);
+        let mut app = App::new(env, broker).partitions(PARTITIONS);
         for (role, store) in Role::ALL.into_iter().zip(stores) {
-            let service = service(role, &store, &outside, retry);
+            let service = service(role, &store, &outside, options);
             app = app.service_on(store, service);
         }
         Ok(Self {
@@ -251,12 +294,30 @@ impl Platform {
 }
 
 /// The service of a role.
-fn service(role: Role, store: &Arc<dyn Store>, outside: &Outside, retry: &RetryPolicy) -> Service {
-    match role {
+fn service(
+    role: Role,
+    store: &Arc<dyn Store>,
+    outside: &Outside,
+    options: &PlatformOptions,
+) -> Service {
+    let retry = &options.retry;
+    let mut service = match role {
         Role::Users => users::service(),
         Role::Order => order::service(retry),
         Role::Payment => payment::service(&outside.gateway, retry),
         Role::Stock => stock::service(store, retry),
         Role::Notification => notification::service(&outside.notifier, retry),
+    };
+    if let Some(events) = options.snapshot_every {
+        service = service.snapshot_every(events);
     }
+    if let Some(topic) = role.topic()
+        && options.retention_bytes.is_some()
+    {
+        service = service.topic(TopicSpec {
+            retention_bytes: options.retention_bytes,
+            ..TopicSpec::new(Topic::of(topic), PARTITIONS)
+        });
+    }
+    service
 }

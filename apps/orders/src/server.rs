@@ -61,11 +61,13 @@ impl Server {
             .local_addr()
             .map_err(|error| Failure::while_("can't listen", error))?;
         let env = system_env();
-        let platform = Platform::open(PlatformOptions::new(data).retry(retry.clone()))
-            .await
-            .map_err(|error| {
-                Failure::while_(format!("can't start on `{}`", data.display()), error)
-            })?;
+        let settings = PlatformOptions::new(data)
+            .retry(retry.clone())
+            .retention_bytes(options.retention_bytes)
+            .snapshot_every(options.snapshot_every);
+        let platform = Platform::open(settings).await.map_err(|error| {
+            Failure::while_(format!("can't start on `{}`", data.display()), error)
+        })?;
         let platform = Arc::new(platform);
         let access = web::Access::new(address, tokens, options.hosts.clone(), Admin::open_paths());
         let router = web::guarded(http::router(platform.clone(), env), access);

@@ -125,7 +125,7 @@ impl App {
                 .await?;
                 let metrics = self.metrics.of(&name);
                 metrics.watch(&store);
-                let core = Core::new(
+                let mut core = Core::new(
                     name.clone(),
                     store,
                     self.env.clone(),
@@ -134,6 +134,7 @@ impl App {
                     metrics,
                     suspects.clone(),
                 );
+                core.snapshot_every = service.snapshot_every;
                 Ok(RunningService::new(
                     service,
                     Arc::new(core),

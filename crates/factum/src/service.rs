@@ -20,6 +20,7 @@ pub struct Service {
     pub(crate) projections: Vec<Arc<dyn AnyProjection>>,
     pub(crate) topics: Vec<TopicSpec>,
     pub(crate) timers: Vec<(String, Arc<dyn crate::timers::AnyTimerHandler>)>,
+    pub(crate) snapshot_every: Option<u64>,
     pub(crate) errors: Vec<Error>,
 }
 
@@ -33,6 +34,7 @@ impl Service {
             projections: Vec::new(),
             topics: Vec::new(),
             timers: Vec::new(),
+            snapshot_every: None,
             errors: Vec::new(),
         }
     }
@@ -79,6 +81,12 @@ impl Service {
             format!("{name}/"),
             Arc::new(crate::timers::Handling(handler)),
         ));
+        self
+    }
+
+    /// Keeps a snapshot after so many events of any of its aggregates, whatever they ask for; 0: never.
+    pub fn snapshot_every(mut self, events: u64) -> Self {
+        self.snapshot_every = Some(events);
         self
     }
 

@@ -48,6 +48,8 @@ pub(crate) struct Core {
     /// What its groups wait for a person with.
     pub(crate) incidents: Incidents,
     pub(crate) suspects: Suspects,
+    /// After how many events a snapshot is kept, if that is not for the aggregates to say.
+    pub(crate) snapshot_every: Option<u64>,
     slots: Mutex<LruCache<StreamId, Arc<Slot>>>,
 }
 /// Where work comes from: what its records say of their origin.
@@ -127,6 +129,7 @@ impl Core {
             metrics,
             incidents: Incidents::default(),
             suspects,
+            snapshot_every: None,
             slots: Mutex::new(LruCache::new(bound)),
         }
     }

@@ -146,7 +146,7 @@ impl Core {
         if events.is_empty() {
             return Ok(());
         }
-        let every = kind.snapshot_every();
+        let every = self.snapshot_every.unwrap_or_else(|| kind.snapshot_every());
         let after = aggregate.version();
         if every > 0 && before.0 / every != after.0 / every {
             let state = guarded("a snapshot", || aggregate.state());
