@@ -71,6 +71,9 @@ struct OfOutcome {
     outcome: String,
 }
 
+/// A store that counts by itself.
+type Watched = (OfService, Weak<dyn Store>);
+
 /// From 50 µs to 26 s, doubling: the range between a cached decision and a stuck disk.
 fn durations() -> Histogram {
     Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(
@@ -90,7 +93,7 @@ pub struct Registered {
     position: Family<OfService, Gauge<i64, AtomicI64>>,
     records_read: Family<OfService, Counter>,
     /// The stores that count by themselves.
-    stores: Arc<Mutex<Vec<(OfService, Weak<dyn Store>)>>>,
+    stores: Arc<Mutex<Vec<Watched>>>,
     relay_pending: Family<OfService, Gauge<i64, AtomicI64>>,
     relay_published: Family<OfTopic, Counter>,
     messages: Family<OfMessage, Counter>,
