@@ -109,8 +109,7 @@ pub(crate) fn command(data: &Path, mended: bool) -> Command {
             "deadly::serves_when_it_is_told_where",
             "--nocapture",
         ])
-        .env(DATA, data)
-        .stderr(std::process::Stdio::null());
+        .env(DATA, data);
     if mended {
         command.env(MENDED, "1");
     }

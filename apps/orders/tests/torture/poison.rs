@@ -88,10 +88,10 @@ impl Supervised {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         });
-        match quiet.await {
-            Ok(standing) => standing,
-            Err(_) => panic!("still busy: {}", self.parked().await),
-        }
+        let Ok(standing) = quiet.await else {
+            panic!("still busy: {}", self.parked().await);
+        };
+        standing
     }
 
     async fn user(&self) -> Value {
