@@ -6,6 +6,7 @@
 
 mod servers;
 mod tidy;
+mod torture;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Chore {
     Servers(servers::Deed),
     /// Check the rules that neither the compiler, clippy nor rustfmt can see
     Tidy,
+    /// Kill the order platform again and again, and see that nothing is lost or doubled
+    Torture(torture::Options),
 }
 
 fn main() -> io::Result<ExitCode> {
@@ -36,6 +39,14 @@ fn main() -> io::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Chore::Tidy => tidy(),
+        Chore::Torture(options) => {
+            let status = torture::run(&options)?;
+            Ok(if status.success() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
     }
 }
 
