@@ -7,6 +7,7 @@
 mod cli;
 mod failure;
 mod figures;
+mod load;
 mod machine;
 mod measure;
 mod progress;

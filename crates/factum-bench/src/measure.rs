@@ -5,7 +5,6 @@ mod contention;
 mod growth;
 mod http;
 mod lag;
-mod load;
 mod projecting;
 mod replay;
 mod saga;

@@ -8,13 +8,17 @@ mod ours;
 mod plain;
 mod raw;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use factum::{Broker, Store};
 
 pub(crate) use self::ours::{Embedded, Ours, Running};
-use crate::{failure::Failure, workload::Step};
+use crate::{
+    failure::Failure,
+    load::{self, Loaded},
+    workload::Step,
+};
 
 /// Something that takes commands durably.
 #[async_trait]
@@ -23,17 +27,50 @@ pub(crate) trait Subject: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Begins anew in an empty directory.
-    async fn open(&self, directory: &Path) -> Result<Arc<dyn Opened>, Failure>;
+    async fn open(&self, directory: &Path) -> Result<Box<dyn Opened>, Failure>;
 }
 
-/// A subject that was opened.
+/// A subject that was opened: it takes loads as a whole, so that no command pays for being one of several kinds.
 #[async_trait]
 pub(crate) trait Opened: Send + Sync {
-    /// Carries one command out: what it wrote is on the disk when this returns.
-    async fn carry_out(&self, order: &str, step: Step, number: u64) -> Result<(), Failure>;
+    /// Lets `clients` clients run for `window` behind a warm-up.
+    async fn for_a_while(&self, clients: usize, window: Duration) -> Result<Loaded, Failure>;
+
+    /// Takes `orders` orders through all their steps with `clients` clients, and says how many commands a second
+    /// that were.
+    async fn take_orders(&self, clients: usize, orders: usize) -> Result<f64, Failure>;
 
     /// Ends in good order.
     async fn close(&self);
+}
+
+/// What carries commands out.
+pub(crate) trait CarriesOut: Send + Sync + 'static {
+    /// Carries one out: what it wrote is on the disk when this returns.
+    fn carry_out(
+        &self,
+        order: &str,
+        step: Step,
+        number: u64,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Ends in good order.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+#[async_trait]
+impl<T: CarriesOut> Opened for Arc<T> {
+    async fn for_a_while(&self, clients: usize, window: Duration) -> Result<Loaded, Failure> {
+        load::for_a_while(self, clients, window).await
+    }
+
+    async fn take_orders(&self, clients: usize, orders: usize) -> Result<f64, Failure> {
+        load::orders(self, clients, orders).await
+    }
+
+    async fn close(&self) {
+        CarriesOut::close(&**self).await;
+    }
 }
 
 /// What Factum runs on.

@@ -1,6 +1,6 @@
 //! Commands a second, by how many clients give them: each is loaded, decided and on the disk before its answer.
 
-use super::{Measuring, load};
+use super::Measuring;
 use crate::{
     failure::Failure,
     figures::{Aim, Figure, Unit},
@@ -40,7 +40,7 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
                 let directory = run.directory()?;
                 let opened = subject.open(&directory).await?;
                 machine::forget_peak();
-                let loaded = load::for_a_while(&opened, clients, run.window()).await?;
+                let loaded = opened.for_a_while(clients, run.window()).await?;
                 if index + 1 == subjects.len() {
                     peaks.push(machine::peak_mb());
                 }

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::{Measuring, load};
+use super::Measuring;
 use crate::{
     failure::Failure,
     figures::{Aim, Figure, Unit},
@@ -36,16 +36,14 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
     let mut written = 0;
     for (events, name) in SIZES {
         run.say(format!("{MEASURE}: writing {name}"));
-        load::orders(&opened, 256, (events - written) / Step::ALL.len()).await?;
+        opened
+            .take_orders(256, (events - written) / Step::ALL.len())
+            .await?;
         written = events;
         let (mut rates, mut ready) = (Vec::new(), Vec::new());
         for round in run.rounds() {
             run.say(format!("{MEASURE}: {name}, round {round}"));
-            rates.push(
-                load::for_a_while(&opened, CLIENTS, run.window())
-                    .await?
-                    .rate,
-            );
+            rates.push(opened.for_a_while(CLIENTS, run.window()).await?.rate);
         }
         let resident = machine::resident_mb();
         for _ in run.rounds() {
@@ -53,9 +51,7 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
             drop(opened);
             let started = Instant::now();
             opened = ours.open(&directory).await?;
-            opened
-                .carry_out(&factum::system_env().uuid().to_string(), Step::Create, 0)
-                .await?;
+            opened.take_orders(1, 1).await?;
             ready.push(millis(started.elapsed()));
         }
         let rate = Figure::of(MEASURE, format!("{name}, commands"), Unit::PerSecond, rates);

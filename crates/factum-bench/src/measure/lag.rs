@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Measuring, load};
+use super::Measuring;
 use crate::{
     failure::Failure,
     figures::{Aim, Figure, Unit},
@@ -29,7 +29,7 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
         run.say(format!("{MEASURE}: full load, round {round}"));
         let directory = run.directory()?;
         let full = Ours(world.backend.clone()).open(&directory).await?;
-        let most = load::for_a_while(&full, CLIENTS, run.window()).await?.rate;
+        let most = full.for_a_while(CLIENTS, run.window()).await?.rate;
         full.close().await;
         drop(full);
         super::remove(&directory)?;

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Measuring, load};
+use super::Measuring;
 use crate::{
     failure::Failure,
     figures::{Aim, Figure, Unit},
@@ -26,7 +26,7 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
         run.say(format!("{MEASURE}: writing, round {round}"));
         let directory = run.directory()?;
         let writing = Ours(world.backend.clone()).open(&directory).await?;
-        load::orders(&writing, 256, orders).await?;
+        writing.take_orders(256, orders).await?;
         writing.close().await;
         drop(writing);
         run.say(format!("{MEASURE}: round {round}"));

@@ -8,7 +8,7 @@ use factum::{
     system_env,
 };
 
-use super::{Backend, Base, Closing, Opened, Subject};
+use super::{Backend, Base, CarriesOut, Closing, Opened, Subject};
 use crate::{
     failure::Failure,
     workload::{Account, KeepOrders, Order, Step, Take},
@@ -104,15 +104,14 @@ impl Subject for Ours {
         "factum"
     }
 
-    async fn open(&self, directory: &Path) -> Result<Arc<dyn Opened>, Failure> {
+    async fn open(&self, directory: &Path) -> Result<Box<dyn Opened>, Failure> {
         let running = Running::start(&*self.0, directory, false).await?;
         let commands = running.service().commands();
-        Ok(Arc::new(Open { running, commands }))
+        Ok(Box::new(Arc::new(Open { running, commands })))
     }
 }
 
-#[async_trait]
-impl Opened for Open {
+impl CarriesOut for Open {
     async fn carry_out(&self, order: &str, step: Step, number: u64) -> Result<(), Failure> {
         let carried_out = self
             .commands

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use factum::Event as _;
 use rusqlite::{Connection, params};
 
-use super::{Opened, Subject, batching::Batching};
+use super::{CarriesOut, Opened, Subject, batching::Batching};
 use crate::{failure::Failure, workload::Step};
 
 /// Plain SQLite.
@@ -29,7 +29,7 @@ impl Subject for PlainSqlite {
         "plain SQLite"
     }
 
-    async fn open(&self, directory: &Path) -> Result<Arc<dyn Opened>, Failure> {
+    async fn open(&self, directory: &Path) -> Result<Box<dyn Opened>, Failure> {
         let made = Connection::open(directory.join("plain.db")).and_then(|connection| {
             connection.execute_batch(
                 "PRAGMA journal_mode = WAL; \
@@ -56,12 +56,11 @@ impl Subject for PlainSqlite {
                 .map(drop)
                 .map_err(|error: rusqlite::Error| error.to_string())
         })?;
-        Ok(Arc::new(Open(batching)))
+        Ok(Box::new(Arc::new(Open(batching))))
     }
 }
 
-#[async_trait]
-impl Opened for Open {
+impl CarriesOut for Open {
     async fn carry_out(&self, order: &str, step: Step, number: u64) -> Result<(), Failure> {
         let event = step.event(number);
         let row = Row {

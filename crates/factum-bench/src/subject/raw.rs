@@ -7,7 +7,7 @@ use std::{fs::OpenOptions, io::Write as _, path::Path, sync::Arc};
 use async_trait::async_trait;
 use factum::Event as _;
 
-use super::{Opened, Subject, batching::Batching};
+use super::{CarriesOut, Opened, Subject, batching::Batching};
 use crate::{failure::Failure, workload::Step};
 
 /// The raw file.
@@ -21,7 +21,7 @@ impl Subject for RawFile {
         "raw file"
     }
 
-    async fn open(&self, directory: &Path) -> Result<Arc<dyn Opened>, Failure> {
+    async fn open(&self, directory: &Path) -> Result<Box<dyn Opened>, Failure> {
         let path = directory.join("raw");
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let mut file =
@@ -39,12 +39,11 @@ impl Subject for RawFile {
                 .and_then(|()| file.sync_data())
                 .map_err(|error| error.to_string())
         })?;
-        Ok(Arc::new(Open(batching)))
+        Ok(Box::new(Arc::new(Open(batching))))
     }
 }
 
-#[async_trait]
-impl Opened for Open {
+impl CarriesOut for Open {
     async fn carry_out(&self, _: &str, step: Step, number: u64) -> Result<(), Failure> {
         let event = step
             .event(number)

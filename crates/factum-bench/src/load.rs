@@ -14,28 +14,28 @@ use tokio::time::Instant;
 use crate::{
     failure::Failure,
     machine,
-    subject::Opened,
+    subject::CarriesOut,
     times::{Times, as_f64, rate},
     workload::Step,
 };
 
 /// What a load came to.
-pub(super) struct Loaded {
+pub(crate) struct Loaded {
     /// Commands a second.
-    pub(super) rate: f64,
+    pub(crate) rate: f64,
     /// How long each took.
-    pub(super) times: Times,
+    pub(crate) times: Times,
     /// Microseconds of processor time for each, on all cores together. It hardly depends on what else the machine
     /// does.
-    pub(super) processor_micros: Option<f64>,
+    pub(crate) processor_micros: Option<f64>,
 }
 
 /// How long clients run before they are counted.
 const WARM_UP: Duration = Duration::from_millis(150);
 
 /// Lets `clients` clients run for a while behind a warm-up, and counts what was answered within it.
-pub(super) async fn for_a_while(
-    subject: &Arc<dyn Opened>,
+pub(crate) async fn for_a_while<T: CarriesOut>(
+    subject: &Arc<T>,
     clients: usize,
     window: Duration,
 ) -> Result<Loaded, Failure> {
@@ -80,15 +80,15 @@ pub(super) async fn for_a_while(
     })
 }
 
-struct Client {
-    subject: Arc<dyn Opened>,
+struct Client<T> {
+    subject: Arc<T>,
     env: Env,
     number: u64,
     counting: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 }
 
-impl Client {
+impl<T: CarriesOut> Client<T> {
     async fn run(self) -> Result<Vec<Duration>, Failure> {
         let mut times = Vec::new();
         let mut number = self.number << 32;
@@ -112,8 +112,8 @@ impl Client {
 
 /// Takes `orders` orders through all their steps with `clients` clients, and says how many commands a second that
 /// were.
-pub(super) async fn orders(
-    subject: &Arc<dyn Opened>,
+pub(crate) async fn orders<T: CarriesOut>(
+    subject: &Arc<T>,
     clients: usize,
     orders: usize,
 ) -> Result<f64, Failure> {
