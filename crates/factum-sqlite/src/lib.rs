@@ -17,6 +17,7 @@ mod copy;
 mod error;
 mod file;
 mod group;
+mod hashing;
 mod headers;
 mod inbox;
 mod log;

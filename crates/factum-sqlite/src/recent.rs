@@ -7,13 +7,15 @@
 
 use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 
+use crate::hashing::Keyed;
+
 /// Two generations of entries: what is used moves to the young one, and when that is full, the old one is
 /// dropped whole and the young one takes its place. Every step is O(1), and at least the last `capacity / 2`
 /// entries used are kept.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: HashMap<K, V, Keyed>,
+    old: HashMap<K, V, Keyed>,
     half: usize,
 }
 
@@ -21,8 +23,8 @@ impl<K: Eq + Hash, V> Recent<K, V> {
     /// A cache of at most `capacity` entries.
     pub(crate) fn at_most(capacity: usize) -> Self {
         Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
+            young: HashMap::default(),
+            old: HashMap::default(),
             half: (capacity / 2).max(1),
         }
     }
