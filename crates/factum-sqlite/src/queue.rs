@@ -38,6 +38,8 @@ struct State<T> {
     /// What is left of orders that were withdrawn from the line. It is taken before all else, and so before
     /// whatever was given behind them.
     withdrawn: VecDeque<T>,
+    /// The taker sleeps, or is about to. Waking it when it doesn't would cost a system call for each order.
+    sleeping: bool,
     closed: bool,
 }
 
@@ -78,6 +80,7 @@ impl<T: Given> Queue<T> {
             accepted: VecDeque::new(),
             line: VecDeque::new(),
             withdrawn: VecDeque::new(),
+            sleeping: false,
             closed: false,
         };
         Self {
@@ -98,8 +101,11 @@ impl<T: Given> Queue<T> {
             }
             if state.line.is_empty() && state.accepted.len() < self.bound {
                 state.accepted.push_back(order);
+                let wake = std::mem::take(&mut state.sleeping);
                 drop(state);
-                self.given.notify_one();
+                if wake {
+                    self.given.notify_one();
+                }
                 return Ok(());
             }
             let (tell, accepted) = oneshot::channel();
@@ -115,16 +121,18 @@ impl<T: Given> Queue<T> {
         accepted.await.map_err(|_| Closed)
     }
 
-    /// Takes the first order, waiting for one. `None` when the queue is closed and empty.
-    pub(crate) fn take(&self) -> Option<T> {
+    /// Takes all orders that were accepted, waiting for the first, into `taken`, which is empty. `false` when the
+    /// queue is closed and empty.
+    pub(crate) fn take(&self, taken: &mut VecDeque<T>) -> bool {
         let mut state = lock(&self.state);
         loop {
-            if let Some(order) = state.pop() {
-                return Some(order);
+            if state.pass_on(self.bound, taken) {
+                return true;
             }
             if state.closed {
-                return None;
+                return false;
             }
+            state.sleeping = true;
             state = self
                 .given
                 .wait(state)
@@ -132,9 +140,9 @@ impl<T: Given> Queue<T> {
         }
     }
 
-    /// Takes the first order if there is one.
-    pub(crate) fn try_take(&self) -> Option<T> {
-        lock(&self.state).pop()
+    /// Takes what is there, if anything is, into `taken`, which is empty.
+    pub(crate) fn try_take(&self, taken: &mut VecDeque<T>) {
+        lock(&self.state).pass_on(self.bound, taken);
     }
 
     /// Accepts nothing more. What was given is still there to be taken.
@@ -161,16 +169,24 @@ impl<T: Given> Queue<T> {
 }
 
 impl<T> State<T> {
-    /// Takes the first order, and accepts the next of the line in its place.
-    fn pop(&mut self) -> Option<T> {
-        if let Some(left) = self.withdrawn.pop_front() {
-            return Some(left);
+    /// Gives all accepted orders away at once, behind what is left of withdrawn ones, and accepts as many of the line
+    /// in their place. Whether there was anything.
+    fn pass_on(&mut self, bound: usize, taken: &mut VecDeque<T>) -> bool {
+        if self.accepted.is_empty()
+            && let Some(first) = self.admit()
+        {
+            self.accepted.push_back(first);
         }
-        let order = self.accepted.pop_front().or_else(|| self.admit())?;
-        if let Some(next) = self.admit() {
+        std::mem::swap(&mut self.accepted, taken);
+        while let Some(left) = self.withdrawn.pop_back() {
+            taken.push_front(left);
+        }
+        while self.accepted.len() < bound
+            && let Some(next) = self.admit()
+        {
             self.accepted.push_back(next);
         }
-        Some(order)
+        !taken.is_empty()
     }
 
     /// The first of the line that was not withdrawn.
@@ -212,25 +228,31 @@ mod tests {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
+    fn taken(queue: &Queue<i32>) -> Vec<i32> {
+        let mut taken = VecDeque::new();
+        queue.try_take(&mut taken);
+        taken.into()
+    }
+
     #[test]
     fn the_order_is_that_of_giving_when_the_queue_is_full_too() {
         let queue = Queue::bounded(2);
-        let mut gifts: Vec<_> = (0..6).map(|number| Box::pin(queue.give(number))).collect();
+        let mut gifts: Vec<_> = (0..7).map(|number| Box::pin(queue.give(number))).collect();
         let accepted: Vec<_> = gifts
             .iter_mut()
             .map(|gift| poll(gift.as_mut()).is_ready())
             .collect();
-        assert_eq!(accepted, [true, true, false, false, false, false]);
-        assert_eq!(queue.try_take(), Some(0));
-        // There is room for a moment, but not for one that comes later.
-        let mut late = pin!(queue.give(6));
+        assert_eq!(accepted, [true, true, false, false, false, false, false]);
+        assert_eq!(taken(&queue), [0, 1]);
+        // There was room for a moment, but not for one that comes later.
+        let mut late = pin!(queue.give(7));
         assert!(poll(late.as_mut()).is_pending());
         drop(gifts.remove(4));
         assert_eq!(poll(gifts[2].as_mut()), Poll::Ready(Ok(())));
-        let rest: Vec<_> = std::iter::from_fn(|| queue.try_take()).collect();
+        let groups = std::iter::from_fn(|| Some(taken(&queue)).filter(|group| !group.is_empty()));
         assert_eq!(
-            rest,
-            [-4, 1, 2, 3, 5, 6],
+            groups.collect::<Vec<_>>(),
+            [vec![-4, 2, 3], vec![5, 6], vec![7]],
             "4 has gone away with its caller, and those behind it hear of that"
         );
     }
@@ -243,10 +265,12 @@ mod tests {
         assert!(poll(second.as_mut()).is_pending());
         queue.close();
         assert_eq!(poll(pin!(queue.give(3))), Poll::Ready(Err(Closed)));
-        assert_eq!(
-            (queue.take(), queue.take(), queue.take()),
-            (Some(1), Some(2), None)
-        );
+        let mut orders = VecDeque::new();
+        for expected in [1, 2] {
+            assert!(queue.take(&mut orders));
+            assert_eq!(orders.drain(..).collect::<Vec<_>>(), [expected]);
+        }
+        assert!(!queue.take(&mut orders));
     }
 
     #[test]
@@ -257,6 +281,6 @@ mod tests {
         assert!(poll(second.as_mut()).is_pending());
         queue.abandon();
         assert_eq!(poll(second.as_mut()), Poll::Ready(Err(Closed)));
-        assert_eq!(queue.take(), None);
+        assert!(!queue.take(&mut VecDeque::new()));
     }
 }

@@ -5,7 +5,7 @@
 //! memory. After a failed sync nobody knows what the disk holds: the writer then refuses everything, for ever.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     path::Path,
     sync::{
         Arc,
@@ -42,6 +42,8 @@ const CACHE_KIB: i64 = 16 * 1024;
 pub(crate) struct Writer {
     connection: Connection,
     orders: Arc<Queue<Order>>,
+    /// Orders that were taken from the queue, and are carried out next: as many as the queue holds, at most.
+    taken: VecDeque<Order>,
     stores: BTreeMap<i64, StoreState>,
     checkpointer: Checkpointer,
     witness: Witness,
@@ -89,6 +91,7 @@ impl Writer {
         Ok(Self {
             connection,
             orders,
+            taken: VecDeque::new(),
             stores: BTreeMap::new(),
             checkpointer,
             witness,
@@ -99,7 +102,7 @@ impl Writer {
 
     /// Carries out orders until the queue is closed.
     pub(crate) fn run(mut self) {
-        while let Some(order) = self.orders.take() {
+        while let Some(order) = self.next() {
             if self.broken.is_none() {
                 self.broken = self.checkpointer.failure();
             }
@@ -112,6 +115,14 @@ impl Writer {
             self.checkpointer.finish();
             self.witness.finish();
         }
+    }
+
+    /// The next order, waiting for one. `None` when there will be no more.
+    fn next(&mut self) -> Option<Order> {
+        if self.taken.is_empty() {
+            self.orders.take(&mut self.taken);
+        }
+        self.taken.pop_front()
     }
 
     fn group(&mut self, first: Order) {
@@ -158,11 +169,13 @@ impl Writer {
             let (finished, group) = order.run(&mut desk);
             done.push(finished);
             group?;
-            next = if done.len() < GROUP_ORDERS_MAX {
-                self.orders.try_take()
-            } else {
-                None
-            };
+            if done.len() >= GROUP_ORDERS_MAX {
+                break;
+            }
+            if self.taken.is_empty() {
+                self.orders.try_take(&mut self.taken);
+            }
+            next = self.taken.pop_front();
         }
         Ok(())
     }
