@@ -185,6 +185,14 @@ impl File {
         self.readers.read(read).await
     }
 
+    /// Does a read of a row or two by their key: at once, if a connection is free.
+    pub(crate) async fn read_brief<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reading) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.readers.read_brief(read).await
+    }
+
     /// Ends the threads, after what they were given, and gives the directory free. Blocks until then.
     pub(crate) fn stop(&self) {
         self.orders.close();

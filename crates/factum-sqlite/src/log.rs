@@ -181,15 +181,29 @@ pub(crate) fn stream_page(
     from: Version,
     limit: usize,
 ) -> Result<StreamPage, Error> {
+    match stream_number(&reading.connection, shared.number, stream)? {
+        Some(number) => page_of(reading, shared, stream, number, from, limit),
+        None => Ok(StreamPage {
+            records: Vec::new(),
+            version: Version::ZERO,
+        }),
+    }
+}
+
+/// [`stream_page`] of a stream whose number is known.
+fn page_of(
+    reading: &Reading,
+    shared: &Shared,
+    stream: &StreamId,
+    number: i64,
+    from: Version,
+    limit: usize,
+) -> Result<StreamPage, Error> {
     const WHAT: &str = "read a stream";
     let connection = &reading.connection;
-    let number = stream_number(connection, shared.number, stream)?;
     let mut page = StreamPage {
         records: Vec::new(),
         version: Version::ZERO,
-    };
-    let Some(number) = number else {
-        return Ok(page);
     };
     // First the tail and then the index: what moves from one to the other in between is seen twice, not never.
     let (tail, last) = {
@@ -235,6 +249,38 @@ pub(crate) fn stream_page(
         .map_or(page.version, |record| record.version.max(page.version));
     shared.count_read(page.records.len());
     Ok(page)
+}
+
+/// Events of one stream from version `from` on, when no more than `brief` are to be read; `None` when there are more.
+pub(crate) fn stream_end(
+    reading: &Reading,
+    shared: &Shared,
+    stream: &StreamId,
+    from: Version,
+    limit: usize,
+    brief: u64,
+) -> Result<Option<StreamPage>, Error> {
+    let connection = &reading.connection;
+    let Some(number) = stream_number(connection, shared.number, stream)? else {
+        return Ok(Some(StreamPage {
+            records: Vec::new(),
+            version: Version::ZERO,
+        }));
+    };
+    let tail = shared.read().tail.version(number);
+    let last = match tail {
+        Some(version) => version,
+        None => indexed_version(connection, number)?,
+    };
+    let wanted = (last.0 + 1).saturating_sub(from.0).min(limit as u64);
+    match wanted {
+        0 => Ok(Some(StreamPage {
+            records: Vec::new(),
+            version: last,
+        })),
+        wanted if wanted > brief => Ok(None),
+        _ => page_of(reading, shared, stream, number, from, limit).map(Some),
+    }
 }
 
 fn take(

@@ -1,7 +1,12 @@
-//! The threads that read: a few connections of their own behind one bounded queue.
+//! Reading: a few threads with connections of their own behind one bounded queue, and as many connections for reads
+//! that are over before a thread would wake.
 //!
 //! Reads never wait for the writer, nor it for them. What a read does is short, so that the write-ahead log can
 //! start over: whoever reads much reads it in pages.
+//!
+//! A row or two that are looked up by their key take some microseconds, and handing them to another thread and back
+//! takes ten times as long. Such brief reads run where they are asked for. When the page is not in memory, that task's
+//! thread waits for the disk, once for each connection at most: whoever finds all of them busy goes to the queue.
 
 use std::{
     cell::RefCell,
@@ -59,6 +64,8 @@ impl Reading {
 pub(crate) struct Readers {
     queue: Mutex<Option<mpsc::Sender<Read>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// For brief reads; none when the file is closed.
+    brief: Vec<Mutex<Option<Reading>>>,
 }
 
 impl Readers {
@@ -67,14 +74,18 @@ impl Readers {
         let (queue, waiting) = mpsc::channel::<Read>(READS_WAITING_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
         let path = Arc::new(path.to_path_buf());
-        let mut threads = Vec::new();
-        for number in 0..count.max(1) {
+        let open = || {
             let mut connection = crate::file::connect(&path)?;
             connection
                 .pragma_update(None, "query_only", true)
                 .doing("prepare a reading connection")?;
             crate::own_sql::guard(&mut connection)?;
-            let reading = Reading::new(connection, path.clone());
+            Ok::<_, Error>(Reading::new(connection, path.clone()))
+        };
+        let (mut threads, mut brief) = (Vec::new(), Vec::new());
+        for number in 0..count.max(1) {
+            brief.push(Mutex::new(Some(open()?)));
+            let reading = open()?;
             let waiting = waiting.clone();
             let run = move || {
                 // The lock is held while waiting, and not while reading: one thread waits for the next read,
@@ -99,7 +110,24 @@ impl Readers {
         Ok(Self {
             queue: Mutex::new(Some(queue)),
             threads: Mutex::new(threads),
+            brief,
         })
+    }
+
+    /// Does a read that is over in some microseconds, here if a connection is free.
+    pub(crate) async fn read_brief<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reading) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        for reading in &self.brief {
+            // One that a panic has left behind is not used again.
+            if let Ok(reading) = reading.try_lock()
+                && let Some(reading) = &*reading
+            {
+                return read(reading);
+            }
+        }
+        self.read(read).await
     }
 
     /// Does `read` on one of the threads.
@@ -125,8 +153,16 @@ impl Readers {
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Ends the threads, after what they are given already.
+    /// Ends the threads, after what they are given already, and closes all connections.
     pub(crate) fn stop(&self) {
+        for reading in &self.brief {
+            drop(
+                reading
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take(),
+            );
+        }
         drop(
             self.queue
                 .lock()

@@ -31,6 +31,10 @@ use crate::{
 /// How many expired rows one transaction drops at most: a few milliseconds, in which commits wait.
 const PRUNE_ROWS_MAX: u32 = 500;
 
+/// How many events of a stream are read where they are asked for, and not on a reading thread: at two microseconds
+/// each, as long as the way there and back takes.
+const STREAM_EVENTS_BRIEF: u64 = 16;
+
 /// One service's store in the file. Cheap to clone by its `Arc`; several handles are one store.
 pub struct SqliteStore {
     pub(crate) file: Arc<File>,
@@ -86,6 +90,16 @@ impl SqliteStore {
         let store = self.shared.number;
         self.file
             .read(move |reading| read(&reading.connection, store))
+            .await
+    }
+
+    async fn read_brief<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection, i64) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.shared.number;
+        self.file
+            .read_brief(move |reading| read(&reading.connection, store))
             .await
     }
 
@@ -171,6 +185,13 @@ impl Store for SqliteStore {
         from: Version,
         limit: usize,
     ) -> Result<StreamPage, Error> {
+        let (shared, name) = (self.shared.clone(), stream.clone());
+        let brief = move |reading: &_| {
+            log::stream_end(reading, &shared, &name, from, limit, STREAM_EVENTS_BRIEF)
+        };
+        if let Some(page) = self.file.read_brief(brief).await? {
+            return Ok(page);
+        }
         let (shared, stream) = (self.shared.clone(), stream.clone());
         self.file
             .read(move |reading| log::stream_page(reading, &shared, &stream, from, limit))
@@ -231,7 +252,7 @@ impl Store for SqliteStore {
         fingerprint: &str,
     ) -> Result<Option<Snapshot>, Error> {
         let (stream, fingerprint) = (stream.clone(), fingerprint.to_string());
-        self.read(move |connection, store| {
+        self.read_brief(move |connection, store| {
             snapshots::read(connection, store, &stream, &fingerprint)
         })
         .await
@@ -283,7 +304,7 @@ impl Store for SqliteStore {
     async fn inbox(&self, inbox: &InboxId) -> Result<Option<InboxRow>, Error> {
         let inbox = inbox.clone();
         let found = self
-            .read(move |connection, store| inbox::read_one(connection, store, &inbox))
+            .read_brief(move |connection, store| inbox::read_one(connection, store, &inbox))
             .await?;
         Ok(found.map(|(_, row)| row))
     }
@@ -357,7 +378,7 @@ impl Store for SqliteStore {
 
     async fn parked_one(&self, id: &ParkedId) -> Result<Option<Parked>, Error> {
         let id = id.clone();
-        self.read(move |connection, store| parked_read::one(connection, store, &id))
+        self.read_brief(move |connection, store| parked_read::one(connection, store, &id))
             .await
     }
 
@@ -367,7 +388,7 @@ impl Store for SqliteStore {
 
     async fn next_retry(&self, inbox: &InboxId) -> Result<Option<Timestamp>, Error> {
         let inbox = inbox.clone();
-        self.read(move |connection, store| parked_read::next_retry(connection, store, &inbox))
+        self.read_brief(move |connection, store| parked_read::next_retry(connection, store, &inbox))
             .await
     }
 
@@ -380,7 +401,7 @@ impl Store for SqliteStore {
     async fn answered(&self, scope: &str, key: &str) -> Result<Option<(u64, Answered)>, Error> {
         let (scope, key) = (scope.to_string(), key.to_string());
         let found = self
-            .read(move |connection, store| answers::look_up(connection, store, &scope, &key))
+            .read_brief(move |connection, store| answers::look_up(connection, store, &scope, &key))
             .await?;
         Ok(found.map(|(request, answered, _)| (request, answered)))
     }

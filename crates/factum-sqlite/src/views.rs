@@ -74,7 +74,7 @@ impl Port for SqliteViews {
         };
         let id = id.to_string();
         self.file
-            .read(move |reading| query::get(&reading.connection, &table, &id))
+            .read_brief(move |reading| query::get(&reading.connection, &table, &id))
             .await
     }
 
