@@ -1,6 +1,6 @@
 //! The store port over one store of the file.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use factum_core::{
@@ -160,15 +160,26 @@ impl Store for SqliteStore {
         Some(&self.views)
     }
 
-    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+    // By hand, and not `async fn`: the commit is in its box before the future is made, which else would hold room for
+    // it twice and grow beyond what the allocator gives quickly.
+    fn commit<'a, 'b>(
+        &'a self,
+        commit: Commit,
+    ) -> Pin<Box<dyn Future<Output = Result<Committed, CommitError>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
         let (reply, answer) = oneshot::channel();
-        let order = CommitOrder {
+        let order = Order::Commit(Box::new(CommitOrder {
             store: self.shared.number,
             commit,
             reply,
-        };
-        self.file.order(Order::Commit(Box::new(order))).await?;
-        answer.await.map_err(|_| closed())?
+        }));
+        Box::pin(async move {
+            self.file.order(order).await?;
+            answer.await.map_err(|_| closed())?
+        })
     }
 
     async fn wait(&self, signal: Signal, seen: u64) -> Result<u64, Error> {
