@@ -2,7 +2,7 @@
 //!
 //! How data is written and read is left to the copies of the user's type in `copies.rs`.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Literal, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{
     Data, DeriveInput, Ident, LitStr, Path, Type, ext::IdentExt, parse_quote, spanned::Spanned,
@@ -14,6 +14,9 @@ use crate::{
     family::{Family, Shape, Step, StoredType, Upcast},
     name,
 };
+
+/// Room for an event's JSON: most events fit, and those that don't grow it once or twice.
+const ENCODED_BYTES_USUAL: usize = 256;
 
 impl Family {
     /// The implementation of `Event`, and the constants.
@@ -173,9 +176,10 @@ impl Family {
             quote!(Self::#variant(event) => #family,)
         });
         let written = Ident::new(WRITTEN, Span::call_site());
+        let room = Literal::usize_unsuffixed(ENCODED_BYTES_USUAL);
         let own = (!self.types.is_empty()).then(|| {
             let data = quote! {{
-                let mut data = ::std::vec::Vec::new();
+                let mut data = ::std::vec::Vec::with_capacity(#room);
                 #written::serialize(self, &mut __factum::serde_json::Serializer::new(&mut data))?;
                 ::core::result::Result::Ok(data)
             }};
