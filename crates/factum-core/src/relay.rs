@@ -154,6 +154,23 @@ impl RelayRun {
         })
     }
 
+    /// Takes note that nothing up to `to` goes to a topic but what was offered.
+    pub fn pass(&mut self, to: At) {
+        if to <= self.sent_to {
+            return;
+        }
+        self.sent_to = to;
+        self.pending.insert(
+            to.position,
+            Pending {
+                at: to,
+                to: None,
+                acked: true,
+            },
+        );
+        self.advance();
+    }
+
     /// Takes note that the record at `position`, which this run sent, was appended at `offset`.
     ///
     /// # Errors

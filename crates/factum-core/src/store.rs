@@ -88,6 +88,8 @@ pub struct LogFilter {
     pub categories: Vec<Category>,
     /// Only records of these stored types, whatever their version; empty: all.
     pub types: Vec<String>,
+    /// Only records that go to a topic.
+    pub sent: bool,
 }
 
 impl LogFilter {
@@ -101,7 +103,8 @@ impl LogFilter {
                 .types
                 .iter()
                 .any(|name| **name == *record.draft.event_type.name);
-        category && event_type
+        let sent = !self.sent || record.draft.destination.is_some();
+        category && event_type && sent
     }
 }
 

@@ -129,12 +129,18 @@ pub(crate) fn decode(
     let key: i64 = row.get(0).doing("read a record")?;
     let place = reader::Place(&reading.path, position(key));
     let broken = || damaged(&place);
+    if filter.is_some_and(|filter| filter.sent) && integer(row, 7).is_none() {
+        return Ok(None);
+    }
     let event_type = type_of(reading, row.get(6).doing("read a record")?)?;
     let stream = match column(row, 3) {
         ValueRef::Integer(number) => Some(stream_of(reading, number)?),
         _ => None,
     };
-    if let Some(LogFilter { categories, types }) = filter {
+    if let Some(LogFilter {
+        categories, types, ..
+    }) = filter
+    {
         let category = |stream: &StreamId| categories.contains(stream.category());
         if !(categories.is_empty() || stream.as_ref().is_some_and(category))
             || !(types.is_empty() || types.iter().any(|name| **name == *event_type.name))

@@ -7,8 +7,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use factum_core::{
-    At, Broker, Commit, CommitError, Env, Error, Input, LogFilter, Offer, Position, RelayClaim,
-    RelayInput, RelayRun, Signal, StoreId, TopicPartition, chain::Link, may_publish,
+    At, Broker, Commit, CommitError, Env, Error, Input, LogFilter, LogPage, Offer, Position,
+    RelayClaim, RelayInput, RelayRun, Signal, StoreId, TopicPartition, chain::Link, may_publish,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,12 @@ use crate::{Health, Status, dead_letter, work::Core};
 
 /// How many records are read and sent at a time.
 const BATCH_RECORDS_MAX: usize = 500;
+
+/// How many records that go nowhere may lie behind the stored checkpoint: what is looked through again after a crash.
+const VOIDS_MAX: u64 = 5_000;
+
+/// How long nothing may happen before the checkpoint is stored behind records that go nowhere.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// How many records may be on the way: at 1 KB each, 8 MB.
 const IN_FLIGHT_MAX: usize = 8_000;
@@ -186,11 +192,26 @@ async fn publish(
     let mut producer = broker.producer().await?;
     let format = factum_core::wire::WireFormat::Envelope;
     let mut published = claim.checkpoint;
+    let mut quiet = false;
+    let sent = LogFilter {
+        sent: true,
+        ..LogFilter::default()
+    };
+    // Where no topic was ever pinned, no record can go to one, and nobody but this process could pin one.
+    let is_silent =
+        !core.store.capabilities().shared && core.store.pinned_topics().await?.is_empty();
     loop {
-        let page = core
-            .store
-            .read_log(run.cursor(), &LogFilter::default(), BATCH_RECORDS_MAX)
-            .await?;
+        let page = if is_silent {
+            let head = core.store.head().await?;
+            LogPage {
+                records: Vec::new(),
+                next: head,
+                head,
+            }
+        } else {
+            let log = core.store.read_log(run.cursor(), &sent, BATCH_RECORDS_MAX);
+            log.await?
+        };
         let mut batch = Vec::new();
         let mut held = false;
         // Once it is to stop, nothing more is sent: what is on the way is heard, and the checkpoint written.
@@ -218,6 +239,9 @@ async fn publish(
                 }
             }
         }
+        if !held && !stop.is_cancelled() {
+            run.pass(page.next);
+        }
         let idle = batch.is_empty();
         if !idle {
             producer.send(batch).await?;
@@ -227,7 +251,7 @@ async fn publish(
         if run.in_flight() > 0 && (idle || held || run.in_flight() >= IN_FLIGHT_MAX) {
             acknowledge(run, producer.reports().await?)?;
         }
-        if run.base() > published {
+        if quiet || stop.is_cancelled() || checkpoint_is_due(run, published) {
             published = run.base();
             checkpoint(core, run, claim).await?;
             well();
@@ -235,23 +259,35 @@ async fn publish(
         if stop.is_cancelled() && run.in_flight() == 0 {
             return Ok(());
         }
-        if idle && !held && run.in_flight() == 0 {
+        quiet = false;
+        if idle && !held && run.in_flight() == 0 && page.next.position >= page.head.position {
             well();
             let wait = core.store.wait(
                 Signal::Head,
                 page.head.position.0.max(run.cursor().position.0),
             );
+            let behind = run.base() > published;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
                 // A timeout is no error: wake-ups from other processes may be lost.
-                woken = timeout(POLL_MAX, wait) => match woken {
+                woken = timeout(if behind { QUIET } else { POLL_MAX }, wait) => match woken {
                     Ok(woken) => { woken?; }
+                    // Writing the checkpoint finds a rewind out, too.
+                    Err(_) if behind => quiet = true,
                     Err(_) => heed_a_rewind(core, claim, published).await?,
-                }
+                },
             }
         }
     }
+}
+
+/// Whether the checkpoint should be stored now: at once behind records that were sent, later behind such as go nowhere,
+/// which cost a look and nothing else.
+fn checkpoint_is_due(run: &RelayRun, published: At) -> bool {
+    run.checkpoint().is_some_and(|(base, lasts)| {
+        !lasts.is_empty() || base.position.0 - published.position.0 >= VOIDS_MAX
+    })
 }
 
 fn acknowledge(run: &mut RelayRun, reports: Vec<factum_core::Report>) -> Result<(), Error> {

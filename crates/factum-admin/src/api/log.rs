@@ -374,6 +374,7 @@ pub(crate) async fn events(
     let filter = LogFilter {
         categories: category(asked.category)?.into_iter().collect(),
         types: asked.event_type.into_iter().collect(),
+        sent: false,
     };
     let page = service
         .store()

@@ -224,6 +224,9 @@ pub async fn a_filtered_page_looks_through_no_more_than_its_limit(harness: &dyn 
         let version = number.try_into().expect("it is small");
         commit.appends[0].drafts[0].event_type =
             TypeName::new(if number % 4 == 0 { "B" } else { "A" }, version);
+        if number % 5 == 0 {
+            commit.appends[0].drafts[0].destination = None;
+        }
         world.apply(commit).await;
     }
     world
@@ -263,23 +266,32 @@ pub async fn a_filtered_page_looks_through_no_more_than_its_limit(harness: &dyn 
     let users = LogFilter {
         categories: categories(&["user"]),
         types: vec![],
+        sent: false,
     };
     assert_eq!(positions(users).await, [3, 6, 9, 12]);
     let typed = LogFilter {
         categories: vec![],
         types: types(&["B"]),
+        sent: false,
     };
     assert_eq!(positions(typed).await, [4, 8, 12]);
     let both = LogFilter {
         categories: categories(&["order", "stock"]),
         types: types(&["B", "C"]),
+        sent: false,
     };
     assert_eq!(positions(both).await, [4, 8]);
     let none = LogFilter {
         categories: categories(&["stock"]),
         types: vec![],
+        sent: false,
     };
     assert_eq!(positions(none).await, [0_u64; 0]);
+    let sent = LogFilter {
+        sent: true,
+        ..LogFilter::default()
+    };
+    assert_eq!(positions(sent).await, [1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13]);
 }
 
 /// The records of one story are found at once, those that an index has not come to yet too.
