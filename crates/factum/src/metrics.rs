@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,14 +21,14 @@ use prometheus_client::{
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfService {
-    service: String,
+    service: Arc<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCommand {
-    service: String,
-    aggregate: String,
-    outcome: String,
+    service: Arc<String>,
+    aggregate: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,7 +62,7 @@ struct OfTopic {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfProjection {
-    service: String,
+    service: Arc<String>,
     projection: String,
 }
 
@@ -235,7 +235,8 @@ impl Registered {
     pub(crate) fn of(&self, service: &ServiceName) -> Metrics {
         Metrics {
             all: self.clone(),
-            service: service.to_string(),
+            service: Arc::new(service.to_string()),
+            known: Arc::default(),
         }
     }
 }
@@ -250,7 +251,17 @@ impl fmt::Debug for Registered {
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     all: Registered,
-    service: String,
+    service: Arc<String>,
+    known: Arc<Known>,
+}
+
+/// Series that every command counts in, kept at hand from their first use on: looking them up each time costs more
+/// than counting.
+#[derive(Debug, Default)]
+struct Known {
+    cache_hits: OnceLock<Counter>,
+    cache_misses: OnceLock<Counter>,
+    command_seconds: OnceLock<Histogram>,
 }
 
 fn number(value: u64) -> i64 {
@@ -280,17 +291,18 @@ impl Metrics {
         stores.push((self.service(), Arc::downgrade(store)));
     }
 
-    pub(crate) fn command(&self, aggregate: &str, outcome: &str, took: Duration) {
+    pub(crate) fn command(&self, aggregate: &'static str, outcome: &'static str, took: Duration) {
         let labels = OfCommand {
             service: self.service.clone(),
-            aggregate: aggregate.into(),
-            outcome: outcome.into(),
+            aggregate,
+            outcome,
         };
         self.all.commands.get_or_create(&labels).inc();
-        self.all
-            .command_seconds
-            .get_or_create(&self.service())
-            .observe(took.as_secs_f64());
+        let seconds = self.known.command_seconds.get_or_init(|| {
+            let family = &self.all.command_seconds;
+            family.get_or_create(&self.service()).clone()
+        });
+        seconds.observe(took.as_secs_f64());
     }
 
     pub(crate) fn conflict(&self) {
@@ -298,12 +310,14 @@ impl Metrics {
     }
 
     pub(crate) fn cache(&self, hit: bool) {
-        let family = if hit {
-            &self.all.cache_hits
+        let (known, family) = if hit {
+            (&self.known.cache_hits, &self.all.cache_hits)
         } else {
-            &self.all.cache_misses
+            (&self.known.cache_misses, &self.all.cache_misses)
         };
-        family.get_or_create(&self.service()).inc();
+        known
+            .get_or_init(|| family.get_or_create(&self.service()).clone())
+            .inc();
     }
 
     pub(crate) fn head(&self, position: u64) {
