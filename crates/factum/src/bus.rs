@@ -151,13 +151,12 @@ impl Commands {
         options: CommandOptions,
     ) -> Result<Executed, CommandError<A::Error>> {
         let core = &*self.core;
-        let stream = stream_of::<A>(id).map_err(CommandError::InvalidId)?;
+        let stream = stream_of::<A>(core, id).map_err(CommandError::InvalidId)?;
         if let Some(idempotency) = &options.idempotency
             && let Some(executed) = self.answered(idempotency).await?
         {
             return Ok(executed);
         }
-        let now = core.env.now();
         let input = || match &options.idempotency {
             None => Input::None,
             Some(idempotency) => Input::Command(CommandInput {
@@ -165,7 +164,7 @@ impl Commands {
                 key: idempotency.key.clone(),
                 request: idempotency.request,
                 answer: idempotency.answer.clone(),
-                expires: now + idempotency.remember,
+                expires: core.env.now() + idempotency.remember,
             }),
         };
         let correlation_id = options
@@ -190,7 +189,7 @@ impl Commands {
         };
         match core.apply(&work).await {
             Ok(applied) => Ok(Executed {
-                version: applied.versions.get(&stream).copied(),
+                version: applied.version(&stream),
                 token: token(core, &applied),
                 repeated: None,
             }),
@@ -296,7 +295,7 @@ impl Commands {
     ///
     /// When the store fails or an event can't be read.
     pub async fn load<A: Aggregate>(&self, id: impl ToId<A::Id>) -> Result<(A, Version), Error> {
-        let stream = stream_of::<A>(id).map_err(Error::poison)?;
+        let stream = stream_of::<A>(&self.core, id).map_err(Error::poison)?;
         let aggregate = self.core.load(&stream).await?;
         let loaded = aggregate.as_any().downcast_ref::<Loaded<A>>();
         let loaded = loaded.ok_or_else(|| {
@@ -309,8 +308,11 @@ impl Commands {
     }
 }
 
-fn stream_of<A: Aggregate>(id: impl ToId<A::Id>) -> Result<StreamId, String> {
-    let category = Category::new(A::CATEGORY).map_err(|error| error.to_string())?;
+fn stream_of<A: Aggregate>(core: &Core, id: impl ToId<A::Id>) -> Result<StreamId, String> {
+    let category = match core.kinds.get_key_value(A::CATEGORY) {
+        Some((category, _)) => category.clone(),
+        None => Category::new(A::CATEGORY).map_err(|error| error.to_string())?,
+    };
     StreamId::new(category, id.to_id()).map_err(|error| error.to_string())
 }
 

@@ -10,7 +10,7 @@ mod deciding;
 mod loading;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex},
@@ -75,9 +75,17 @@ pub(crate) struct Work<'a> {
 pub(crate) struct Applied {
     pub(crate) committed: Committed,
     /// The version that each aggregate stands at now.
-    pub(crate) versions: BTreeMap<StreamId, Version>,
+    pub(crate) versions: Vec<(StreamId, Version)>,
     /// What was written to topics: topic, partition, position, key.
     pub(crate) published: Vec<(Topic, u32, Position, Option<Key>)>,
+}
+
+impl Applied {
+    /// The version that an aggregate stands at now, if the work touched it.
+    pub(crate) fn version(&self, stream: &StreamId) -> Option<Version> {
+        let touched = self.versions.iter().find(|(known, _)| known == stream);
+        touched.map(|(_, version)| *version)
+    }
 }
 
 /// Why work came to nothing.
@@ -136,21 +144,23 @@ impl Core {
 
     /// Commits `work`, deciding its commands as often as conflicts ask for it.
     pub(crate) async fn apply(&self, work: &Work<'_>) -> Result<Applied, WorkError> {
-        let mut streams: BTreeSet<StreamId> = work
-            .effects
-            .iter()
-            .filter_map(|(effect, _)| match effect {
-                Effect::Execute(execution) => Some(execution.stream.clone()),
-                _ => None,
-            })
-            .collect();
+        let executed = work.effects.iter().filter_map(|(effect, _)| match effect {
+            Effect::Execute(execution) => Some(execution.stream.clone()),
+            _ => None,
+        });
+        // In the order of their names, each once. Hardly ever more than a few.
+        let mut streams: Vec<StreamId> = executed.collect();
+        streams.sort_unstable();
+        streams.dedup();
         let mut conflicts = 0;
         loop {
             match self.attempt(work, &streams).await {
                 Attempt::Done(applied) => return Ok(applied),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::More(stream) => {
-                    streams.insert(stream);
+                    if let Err(place) = streams.binary_search(&stream) {
+                        streams.insert(place, stream);
+                    }
                 }
                 Attempt::Again(error) => {
                     conflicts += 1;
@@ -163,7 +173,7 @@ impl Core {
         }
     }
 
-    async fn attempt(&self, work: &Work<'_>, streams: &BTreeSet<StreamId>) -> Attempt {
+    async fn attempt(&self, work: &Work<'_>, streams: &[StreamId]) -> Attempt {
         let mut plan = match self.lock(streams).await {
             Ok(plan) => plan,
             Err(error) => return Attempt::Failed(WorkError::Broken(error)),

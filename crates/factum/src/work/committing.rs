@@ -1,7 +1,6 @@
 //! Committing: what was decided is handed to the store, in the order of the queue for its aggregates.
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     task::Poll,
 };
@@ -27,15 +26,10 @@ impl Core {
         commit.appends = std::mem::take(&mut plan.appends);
         commit.outbox = std::mem::take(&mut plan.outbox);
         commit.timers = std::mem::take(&mut plan.timers);
-        let appended: BTreeSet<_> = commit
-            .appends
-            .iter()
-            .map(|append| append.stream.clone())
-            .collect();
         for (stream, held) in &plan.locked {
             commit.stands_on.extend(held.guard.standing_on);
             // A command that led to nothing was decided on this version all the same.
-            if !appended.contains(stream) {
+            if !commit.appends.iter().any(|append| append.stream == *stream) {
                 let expected = ExpectedVersion::Exact(held.before);
                 commit.conditions.push(Condition::Stream {
                     stream: stream.clone(),
@@ -43,10 +37,10 @@ impl Core {
                 });
             }
         }
-        let destinations: Vec<_> = commit
-            .drafts()
-            .map(|draft| draft.destination.clone())
-            .collect();
+        let mut destinations = Vec::new();
+        if commit.drafts().any(|draft| draft.destination.is_some()) {
+            destinations.extend(commit.drafts().map(|draft| draft.destination.clone()));
+        }
         let versions = plan.versions();
         let (result, held) = self.hand_over(commit, plan).await;
         match result {
@@ -132,9 +126,9 @@ impl Core {
         }
     }
 
-    pub(super) async fn confirm(&self, mut plan: Plan, rejection: WorkError) -> Attempt {
+    pub(super) async fn confirm(&self, plan: Plan, rejection: WorkError) -> Attempt {
         // What was decided before the rejection will never happen.
-        for held in plan.locked.values_mut().filter(|held| held.is_changed()) {
+        for (_, held) in plan.locked.iter().filter(|(_, held)| held.is_changed()) {
             held.slot.suspect.store(true, Ordering::SeqCst);
         }
         match self.confirmed(plan).await {

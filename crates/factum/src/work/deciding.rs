@@ -1,6 +1,6 @@
 //! Deciding: effects become appends, messages and timers, on aggregates that are locked.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use factum_core::{
     Append, Codec, Decision, Destination, Draft, Effect, Encoded, Error, Execution,
@@ -20,7 +20,8 @@ const REJECTIONS_DEEP_MAX: u32 = 8;
 /// What was decided so far in one attempt.
 pub(super) struct Plan {
     pub(super) now: Timestamp,
-    pub(super) locked: BTreeMap<StreamId, Held>,
+    /// In the order of their names.
+    pub(super) locked: Vec<(StreamId, Held)>,
     pub(super) appends: Vec<Append>,
     pub(super) outbox: Vec<Draft>,
     pub(super) timers: Vec<TimerWrite>,
@@ -101,7 +102,7 @@ impl Core {
     ) -> Result<(), Undecided> {
         let stream = &execution.stream;
         let kind = self.kind(stream).map_err(broken)?;
-        let Some(held) = plan.locked.get_mut(stream) else {
+        let Some(held) = plan.held(stream) else {
             return Err(Undecided::More(stream.clone()));
         };
         held.guard.deciding = true;
@@ -239,7 +240,14 @@ impl Plan {
         }
     }
 
-    pub(super) fn versions(&self) -> BTreeMap<StreamId, Version> {
+    fn held(&mut self, stream: &StreamId) -> Option<&mut Held> {
+        let mut locked = self.locked.iter_mut();
+        locked
+            .find(|(known, _)| known == stream)
+            .map(|(_, held)| held)
+    }
+
+    pub(super) fn versions(&self) -> Vec<(StreamId, Version)> {
         let version = |held: &Held| held.guard.aggregate.as_ref().map(|loaded| loaded.version());
         self.locked
             .iter()

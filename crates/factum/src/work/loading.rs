@@ -2,7 +2,6 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, BTreeSet},
     panic::AssertUnwindSafe,
     sync::{
         Arc, PoisonError,
@@ -19,8 +18,10 @@ use super::{
     deciding::{Held, Plan},
 };
 
-/// How many events are read at a time while an aggregate is loaded.
-const LOAD_EVENTS_MAX: usize = 1_000;
+/// How many events are read at a time while an aggregate is loaded: few, so that the first are taken while the next
+/// are read.
+const LOAD_EVENTS_MAX: usize = 250;
+
 /// The place of one loaded aggregate, and the queue of those who want to decide on it: the mutex is fair.
 pub(super) struct Slot {
     pub(super) loaded: Arc<tokio::sync::Mutex<Loaded>>,
@@ -39,8 +40,8 @@ pub(super) struct Loaded {
 }
 impl Core {
     /// Locks the aggregates in the order of their names, so that no two wait for each other, and loads them.
-    pub(super) async fn lock(&self, streams: &BTreeSet<StreamId>) -> Result<Plan, Error> {
-        let mut locked = BTreeMap::new();
+    pub(super) async fn lock(&self, streams: &[StreamId]) -> Result<Plan, Error> {
+        let mut locked = Vec::with_capacity(streams.len());
         for stream in streams {
             let slot = self.slot(stream);
             let mut guard = slot.loaded.clone().lock_owned().await;
@@ -57,15 +58,13 @@ impl Core {
                 .aggregate
                 .as_ref()
                 .map_or(Version::ZERO, |loaded| loaded.version());
-            locked.insert(
-                stream.clone(),
-                Held {
-                    guard,
-                    slot,
-                    before,
-                    snapshot: None,
-                },
-            );
+            let held = Held {
+                guard,
+                slot,
+                before,
+                snapshot: None,
+            };
+            locked.push((stream.clone(), held));
         }
         let now = self.env.now();
         Ok(Plan {
@@ -98,18 +97,30 @@ impl Core {
             }
             None => kind.empty(),
         };
+        let read = |from| self.store.read_stream(stream, from, LOAD_EVENTS_MAX);
+        let mut page = read(aggregate.version().next()).await?;
         loop {
-            let page = self
-                .store
-                .read_stream(stream, aggregate.version().next(), LOAD_EVENTS_MAX)
-                .await?;
-            for record in &page.records {
-                guarded("an event", || aggregate.apply(record))
-                    .flatten()
-                    .map_err(|error| error.while_(format!("loading `{stream}`")))?;
-            }
-            if page.records.len() < LOAD_EVENTS_MAX {
-                return Ok(aggregate);
+            // While these events are taken, the next are read.
+            let last = page.records.last().map(|record| record.version);
+            let next = async {
+                match last.filter(|_| page.records.len() == LOAD_EVENTS_MAX) {
+                    Some(last) => read(last.next()).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let take = async {
+                let mut records = page.records.iter();
+                records.try_for_each(|record| {
+                    guarded("an event", || aggregate.apply(record))
+                        .flatten()
+                        .map_err(|error| error.while_(format!("loading `{stream}`")))
+                })
+            };
+            let (next, taken) = futures_util::future::join(next, take).await;
+            taken?;
+            match next? {
+                Some(next) => page = next,
+                None => return Ok(aggregate),
             }
         }
     }
