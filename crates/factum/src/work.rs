@@ -7,6 +7,7 @@
 
 mod committing;
 mod deciding;
+mod guessing;
 mod loading;
 
 use std::{
@@ -24,7 +25,7 @@ use factum_core::{
 use lru::LruCache;
 
 pub(crate) use self::loading::panic_message;
-use self::{deciding::Undecided, loading::Slot};
+use self::{deciding::Undecided, guessing::Guesses, loading::Slot};
 use crate::{
     consumer::{Incidents, Suspects},
     metrics::Metrics,
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     /// After how many events a snapshot is kept, if that is not for the aggregates to say.
     pub(crate) snapshot_every: Option<u64>,
     slots: Mutex<LruCache<StreamId, Arc<Slot>>>,
+    guesses: Guesses,
 }
 /// Where work comes from: what its records say of their origin.
 #[derive(Clone, Debug)]
@@ -115,6 +117,8 @@ enum Attempt {
     Again(CommitError),
     /// Decide again with these streams locked as well.
     More(StreamId),
+    /// Decide again on what is stored: that an aggregate is new was guessed, and looks wrong.
+    Load,
     Failed(WorkError),
 }
 impl Core {
@@ -132,6 +136,7 @@ impl Core {
             service,
             store,
             env,
+            guesses: Guesses::of(kinds.keys()),
             kinds,
             topics,
             metrics,
@@ -152,9 +157,9 @@ impl Core {
         let mut streams: Vec<StreamId> = executed.collect();
         streams.sort_unstable();
         streams.dedup();
-        let mut conflicts = 0;
+        let (mut conflicts, mut guess) = (0, true);
         loop {
-            match self.attempt(work, &streams).await {
+            match self.attempt(work, &streams, guess).await {
                 Attempt::Done(applied) => return Ok(applied),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::More(stream) => {
@@ -162,7 +167,9 @@ impl Core {
                         streams.insert(place, stream);
                     }
                 }
+                Attempt::Load => guess = false,
                 Attempt::Again(error) => {
+                    guess = false;
                     conflicts += 1;
                     self.metrics.conflict();
                     if conflicts >= CONFLICTS_MAX {
@@ -173,8 +180,8 @@ impl Core {
         }
     }
 
-    async fn attempt(&self, work: &Work<'_>, streams: &[StreamId]) -> Attempt {
-        let mut plan = match self.lock(streams).await {
+    async fn attempt(&self, work: &Work<'_>, streams: &[StreamId], guess: bool) -> Attempt {
+        let mut plan = match self.lock(streams, guess).await {
             Ok(plan) => plan,
             Err(error) => return Attempt::Failed(WorkError::Broken(error)),
         };
@@ -186,9 +193,12 @@ impl Core {
             }
         }
         match outcome {
+            // Nothing but a first event proves a guess: the store refuses it when the aggregate has others.
+            Ok(()) if plan.has_unproven_guess() => self.doubt(&plan),
             Ok(()) => self.commit(work, plan).await,
             Err(undecided) => match undecided {
                 Undecided::More(stream) => Attempt::More(stream),
+                Undecided::Failed(_) if plan.has_guess() => self.doubt(&plan),
                 Undecided::Failed(WorkError::Rejected(stream, error)) => {
                     self.confirm(plan, WorkError::Rejected(stream, error)).await
                 }

@@ -42,8 +42,13 @@ impl Core {
             destinations.extend(commit.drafts().map(|draft| draft.destination.clone()));
         }
         let versions = plan.versions();
+        let guessed: Vec<_> = plan.guessed().cloned().collect();
         let (result, held) = self.hand_over(commit, plan).await;
         match result {
+            Err(CommitError::Conflict { stream, .. }) if guessed.contains(&stream) => {
+                self.note_wrong_guesses(guessed.iter());
+                Attempt::Load
+            }
             Ok(committed) => {
                 for (stream, mut slot) in held {
                     slot.settle().await;

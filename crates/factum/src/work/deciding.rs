@@ -34,6 +34,8 @@ pub(super) struct Held {
     /// The version before this work.
     pub(super) before: Version,
     pub(super) snapshot: Option<Snapshot>,
+    /// It was not read: it is taken to be new.
+    pub(super) guessed: bool,
 }
 
 /// Why nothing was decided.
@@ -124,6 +126,13 @@ impl Core {
         let events = match decided {
             Ok(events) => events,
             Err(Refusal::Broken(error)) => return Err(broken(error)),
+            // Perhaps it refuses only because its events were not read: see where guesses are doubted.
+            Err(Refusal::Rejected(error)) if held.guessed => {
+                return Err(Undecided::Failed(WorkError::Rejected(
+                    stream.clone(),
+                    error,
+                )));
+            }
             Err(Refusal::Rejected(error)) => {
                 let then = execution
                     .on_rejected

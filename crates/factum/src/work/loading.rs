@@ -40,7 +40,7 @@ pub(super) struct Loaded {
 }
 impl Core {
     /// Locks the aggregates in the order of their names, so that no two wait for each other, and loads them.
-    pub(super) async fn lock(&self, streams: &[StreamId]) -> Result<Plan, Error> {
+    pub(super) async fn lock(&self, streams: &[StreamId], guess: bool) -> Result<Plan, Error> {
         let mut locked = Vec::with_capacity(streams.len());
         for stream in streams {
             let slot = self.slot(stream);
@@ -48,9 +48,17 @@ impl Core {
             if slot.suspect.swap(false, Ordering::SeqCst) || guard.deciding {
                 *guard = Loaded::default();
             }
+            let mut guessed = false;
             if guard.aggregate.is_none() {
                 self.metrics.cache(false);
-                guard.aggregate = Some(self.load(stream).await?);
+                guessed = guess && self.guesses.is_worth_it(stream);
+                guard.aggregate = Some(if guessed {
+                    // Until it is handed over, nobody else may take it for what is stored.
+                    guard.deciding = true;
+                    self.kind(stream)?.empty()
+                } else {
+                    self.load(stream).await?
+                });
             } else {
                 self.metrics.cache(true);
             }
@@ -63,6 +71,7 @@ impl Core {
                 slot,
                 before,
                 snapshot: None,
+                guessed,
             };
             locked.push((stream.clone(), held));
         }
