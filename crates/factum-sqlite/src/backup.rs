@@ -91,14 +91,16 @@ fn write(live: &Path, path: &Path, store: i64, service: &ServiceName) -> Result<
         .map_err(|error| failed("finish", error))
 }
 
+/// How a backup reads and writes. An immediate transaction would lock the live file for writers, too: all commits of the
+/// directory would wait for the backup. Deferred, it keeps its first sight of the file to the end, and locks nobody out.
+const COPYING: TransactionBehavior = TransactionBehavior::Deferred;
+
 fn fill(path: &Path, live: &Path, store: i64, service: &ServiceName) -> Result<(), Error> {
     const WHAT: &str = "write a backup";
     let mut connection = connect(path)?;
     schema::prepare(&mut connection, path)?;
     attach(&connection, live, "live")?;
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .doing(WHAT)?;
+    let transaction = connection.transaction_with_behavior(COPYING).doing(WHAT)?;
     copy::copy(&transaction, "live", store, service)?;
     opening::mark_as_backup(&transaction)?;
     transaction.commit().doing(WHAT)
@@ -255,5 +257,41 @@ fn remove(path: &Path) -> std::io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backup once held the live file's write lock, so that no store of the directory could commit.
+    #[test]
+    fn commits_go_on_while_a_backup_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let (live, backup) = (
+            directory.path().join("live.db"),
+            directory.path().join("backup.db"),
+        );
+        let mut writer = connect(&live).unwrap();
+        schema::prepare(&mut writer, &live).unwrap();
+        writer.pragma_update(None, "journal_mode", "WAL").unwrap();
+        writer.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let commit = |writer: &Connection| {
+            writer.execute("INSERT INTO witnessed VALUES (1, 1, 1) ON CONFLICT DO UPDATE SET sequence = sequence + 1", [])
+        };
+        commit(&writer).unwrap();
+
+        let mut copying = connect(&backup).unwrap();
+        schema::prepare(&mut copying, &backup).unwrap();
+        attach(&copying, &live, "live").unwrap();
+        let transaction = copying.transaction_with_behavior(COPYING).unwrap();
+        let copy = "INSERT OR REPLACE INTO main.witnessed SELECT * FROM live.witnessed";
+        transaction.execute(copy, []).unwrap();
+        commit(&writer).expect("the backup locks nobody out");
+        // And it goes on seeing the moment that it began with.
+        transaction.execute(copy, []).unwrap();
+        let seen = "SELECT sequence FROM main.witnessed";
+        let seen: i64 = transaction.query_row(seen, [], |row| row.get(0)).unwrap();
+        assert_eq!(seen, 1);
     }
 }
