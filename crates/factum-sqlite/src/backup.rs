@@ -10,13 +10,14 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::{
-    SqliteOptions, copy,
+    SqliteOptions, broker, copy,
     error::{Doing, damaged},
     file::{DirectoryLock, FILE_NAME, check_magic, closed, connect},
     opening, schema,
     sqlite::Sqlite,
     state::StoreState,
     store::SqliteStore,
+    witness::{self, Found, WITNESS_NAME},
 };
 
 /// How a backup is put in place of what a store holds.
@@ -24,7 +25,8 @@ use crate::{
 pub struct Restore {
     /// The present time: the new epoch is its milliseconds, unless a greater one was used.
     pub at: Timestamp,
-    /// The smallest epoch to open: behind the largest that was seen of this store in topics, if any was.
+    /// The smallest epoch to open: behind the largest that was seen of this store in topics elsewhere. Those of the
+    /// directory itself are looked through.
     pub epoch_min: Epoch,
     /// Who restores, and why; it is kept with the epoch.
     pub reason: String,
@@ -108,8 +110,9 @@ fn fill(path: &Path, live: &Path, store: i64, service: &ServiceName) -> Result<(
 
 impl Sqlite {
     /// Puts a backup in place of what its service's store holds in the directory of `options`, which no process
-    /// may have open, and opens a new epoch: greater than that of the backup, than that of what it replaces, than
-    /// `epoch_min`, and not below the time in milliseconds. Other stores of the directory and the topics are left
+    /// may have open, and opens a new epoch: greater than that of the backup, than that of what it replaces, than any
+    /// that the topics of the directory or its witness know of the store, and below neither `epoch_min` nor the time in
+    /// milliseconds. Other stores of the directory and the topics are left
     /// alone. Blocks until it is done.
     ///
     /// # Errors
@@ -123,6 +126,8 @@ impl Sqlite {
     ) -> Result<StoreIdentity, Error> {
         const WHAT: &str = "restore a backup";
         let _lock = DirectoryLock::take(&options.directory)?;
+        // What it knew before: the file may be gone.
+        let known = witness::read(&options.directory.join(WITNESS_NAME));
         let (mut connection, witness) = opening::open(options)?;
         connection
             .pragma_update(None, "synchronous", "FULL")
@@ -134,7 +139,7 @@ impl Sqlite {
             let transaction = connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .doing(WHAT)?;
-            let identity = replace(&transaction, &backup, restore)?;
+            let identity = replace(&transaction, &backup, restore, known.as_ref().ok())?;
             transaction.commit().doing(WHAT)?;
             identity
         };
@@ -174,6 +179,7 @@ fn replace(
     connection: &Connection,
     backup: &Path,
     restore: &Restore,
+    witness: Option<&Found>,
 ) -> Result<StoreIdentity, Error> {
     const WHAT: &str = "restore a backup";
     let mut statement = connection
@@ -227,7 +233,19 @@ fn replace(
     }
     copy::copy(connection, "backup", *number, &name)?;
     let mut state = StoreState::open(connection, *number)?;
-    epoch = epoch.max(Epoch(state.epoch().0 + 1));
+    let id = state.identity.id;
+    let witnessed = match witness {
+        Some(Found::Testimony(known)) => known.heads.iter().find(|head| head.id == id),
+        _ => None,
+    };
+    let used = [
+        Some(state.epoch()),
+        witnessed.map(|head| head.epoch),
+        broker::epoch_of(connection, id)?,
+    ];
+    for used in used.into_iter().flatten() {
+        epoch = epoch.max(Epoch(used.0 + 1));
+    }
     let reason = format!("restored to {}{lost}: {}", state.head, restore.reason);
     state.open_epoch(connection, epoch, restore.at, &reason)?;
     state.flush(connection)?;

@@ -7,9 +7,11 @@
 
 mod chunk;
 mod place;
+mod seen;
 mod tables;
 mod topics;
 
+pub(crate) use seen::epoch_of;
 pub use topics::{MESSAGE_BYTES_MAX, SqliteTopics};
 
 use factum_core::{Env, Error, groups::GroupedBroker};

@@ -1,5 +1,6 @@
 //! The embedded stores under the ports' suites, and what only they have to keep: a file.
 
+mod backup;
 mod broker;
 #[cfg(target_os = "linux")]
 mod disk;
