@@ -18,7 +18,7 @@ const TYPE_PREFIX: &str = "urn:factum:problem:";
 /// What is wrong with one field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldError {
-    /// The field, such as `items[0].qty`, or a parameter's or header's name.
+    /// The field, such as `items[0].qty`, a parameter's or header's name, or `body` for the body as a whole.
     pub field: String,
     /// What is wrong with it, and what would be right.
     pub message: String,

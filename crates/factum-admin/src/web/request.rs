@@ -15,6 +15,8 @@ use super::Problem;
 
 /// The largest body that is read: the largest message of a topic, in base64, and room for the rest.
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What a problem calls the body as a whole.
+const BODY: &str = "body";
 /// How long a body may take to arrive.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(10);
 
@@ -134,6 +136,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
 }
 
 fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    expect_object(bytes)?;
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
@@ -151,6 +154,27 @@ fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         Problem::unreadable(format!("the body is more than one JSON value: {error}"))
     })?;
     Ok(value)
+}
+
+/// Refuses a body that is another JSON value: what is derived reads an array as well, by the order of the fields.
+fn expect_object(bytes: &[u8]) -> Result<(), Problem> {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    let what = match first {
+        Some(b'[') => "an array",
+        Some(b'"') => "a text",
+        Some(b'-' | b'0'..=b'9') => "a number",
+        Some(b't' | b'f') => "a truth value",
+        Some(b'n') => "null",
+        // An object, or nothing that can be read: the reader says what is wrong with it.
+        _ => return Ok(()),
+    };
+    // What is no JSON at all is a mistake of another kind.
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
+        .map_err(|error| Problem::unreadable(format!("the body is not JSON: {error}")))?;
+    Err(Problem::invalid(format!(
+        "the body has to be a JSON object, such as `{{}}`, and is {what}"
+    ))
+    .field(BODY, "must be a JSON object"))
 }
 
 /// The field's own message; where a field is missing or unknown, serde names it only there.
@@ -338,6 +362,26 @@ mod tests {
                 "{text}: {problem}"
             );
             assert!(problem.contains("status: 422"), "{text}: {problem}");
+        }
+    }
+
+    /// `["Kim", "kim@example.org"]` once registered a user.
+    #[test]
+    fn a_body_that_is_no_object_is_refused_though_its_fields_would_fit() {
+        for text in [
+            r#"[[{"qty":1}],2]"#,
+            " [] ",
+            "7",
+            "-7",
+            "null",
+            "true",
+            "\"x\"",
+        ] {
+            let problem = body_problem(text);
+            assert!(
+                problem.contains("status: 422") && problem.contains("field: \"body\""),
+                "{text}: {problem}"
+            );
         }
     }
 
