@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use factum::{
-    At, Category, LogFilter, Record, RecordKind, RecordState, RunningService, StreamId, Version,
+    At, Category, LogFilter, Record, RecordKind, RecordState, RunningService, StreamId, Timestamp,
+    Version,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,9 @@ pub(crate) struct EventView {
     /// The version of its type's schema.
     pub(crate) schema_version: u32,
     pub(crate) timestamp: String,
+    /// The same, to sort by: as text, whole seconds come behind those with a fraction.
+    #[serde(skip)]
+    pub(crate) time: Timestamp,
     pub(crate) correlation_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) causation_id: Option<String>,
@@ -114,6 +118,7 @@ impl EventView {
             event_type: draft.event_type.name.to_string(),
             schema_version: draft.event_type.version,
             timestamp: draft.timestamp.to_string(),
+            time: draft.timestamp,
             correlation_id: draft.correlation_id.to_string(),
             causation_id: draft.causation_id.as_ref().map(ToString::to_string),
             topic: to.map(|to| to.topic.to_string()),

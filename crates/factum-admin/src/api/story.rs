@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{Json, extract::State};
-use factum::{MessageId, ParkedFilter, Position};
+use factum::{MessageId, ParkedFilter, Position, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -86,7 +86,7 @@ trait Told {
     fn id(&self) -> &str;
     fn cause(&self) -> Option<&str>;
     /// When it happened, as its service's clock had it; the rest makes the order whole.
-    fn when(&self) -> (&str, &str, u64);
+    fn when(&self) -> (Timestamp, &str, u64);
 }
 
 impl Told for EventView {
@@ -98,8 +98,8 @@ impl Told for EventView {
         self.causation_id.as_deref()
     }
 
-    fn when(&self) -> (&str, &str, u64) {
-        (&self.timestamp, &self.service, self.position)
+    fn when(&self) -> (Timestamp, &str, u64) {
+        (self.time, &self.service, self.position)
     }
 }
 
@@ -150,8 +150,9 @@ mod tests {
         fn cause(&self) -> Option<&str> {
             self.1
         }
-        fn when(&self) -> (&str, &str, u64) {
-            (self.2, "", 0)
+        fn when(&self) -> (Timestamp, &str, u64) {
+            let time = format!("2026-03-02T{}Z", self.2);
+            (time.parse().unwrap(), "", 0)
         }
     }
 
@@ -176,13 +177,26 @@ mod tests {
         );
     }
 
+    /// Written, `00Z` comes behind `00.5Z`: stories were once told in that order.
+    #[test]
+    fn whole_seconds_come_before_their_fractions() {
+        let steps = vec![
+            Step("later", None, "10:00:00.5"),
+            Step("latest", None, "10:00:01"),
+            Step("first", None, "10:00:00"),
+            Step("between", None, "10:00:00.05"),
+        ];
+        let told: Vec<_> = told(steps).into_iter().map(|(_, id)| id).collect();
+        assert_eq!(told, ["first", "between", "later", "latest"]);
+    }
+
     #[test]
     fn circles_and_unknown_causes_are_told_all_the_same() {
         let steps = vec![
-            Step("a", Some("b"), "1"),
-            Step("b", Some("a"), "2"),
-            Step("self", Some("self"), "3"),
-            Step("lost", Some("gone"), "4"),
+            Step("a", Some("b"), "10:00:01"),
+            Step("b", Some("a"), "10:00:02"),
+            Step("self", Some("self"), "10:00:03"),
+            Step("lost", Some("gone"), "10:00:04"),
         ];
         assert_eq!(told(steps), [(0, "self"), (0, "lost"), (0, "a"), (0, "b")]);
     }
