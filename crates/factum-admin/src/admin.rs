@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use axum::{Router, extract::FromRequestParts, http::request::Parts};
-use factum::{AuditEntry, By, Commit, Env, Running, RunningService};
+use factum::{By, Env, Running, RunningService};
 
 use crate::{
     api,
@@ -91,20 +91,21 @@ impl Admin {
         subject: String,
         by: By,
     ) -> Result<(), Problem> {
-        let now = self.env.now();
-        let mut commit = Commit::new(self.env.commit_id(), now);
-        let By { actor, reason } = by;
-        commit.audit = Some(AuditEntry {
-            at: now,
-            actor,
-            action: action.into(),
-            subject,
-            reason,
-        });
-        match service.store().commit(commit).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Problem::unavailable(
-                format!("nothing was done: recording {action} failed: {error}"),
+        let recorded = service.operator().record(action, subject, &by).await;
+        recorded.map_err(|error| Problem::unavailable(format!("nothing was done: {error:#}"), 1))
+    }
+
+    /// Writes down what was done to something that belongs to no service: the first one keeps the record.
+    pub(crate) async fn record_beside(
+        &self,
+        action: &str,
+        subject: String,
+        by: By,
+    ) -> Result<(), Problem> {
+        match self.running.services().next() {
+            Some(service) => self.record(service, action, subject, by).await,
+            None => Err(Problem::unavailable(
+                "nothing was done: no service runs that could keep the record of it",
                 1,
             )),
         }

@@ -8,6 +8,8 @@ mod access;
 pub use access::{Access, Actor, InvalidToken, RefusedListen, Token, allow_listen, guarded};
 mod problem;
 pub use problem::{FieldError, PROBLEM_JSON, Problem};
+mod reason;
+pub use reason::reason;
 mod request;
 pub use request::{
     BODY_BYTES_MAX, BODY_READ_MAX, FromBody, FromBodyOrDefault, FromPath, FromQuery,

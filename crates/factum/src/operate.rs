@@ -434,8 +434,13 @@ impl Operations {
         self.record("open-epoch", epoch.to_string(), by).await
     }
 
-    /// Writes an audit entry of an action that is no commit of its own.
-    async fn record(&self, action: &str, subject: String, by: &By) -> Result<(), Error> {
+    /// Writes an audit entry of an action that is no commit of its own: before it is carried out, so that none is
+    /// without.
+    ///
+    /// # Errors
+    ///
+    /// What the store says. Then the action must not be carried out.
+    pub async fn record(&self, action: &str, subject: String, by: &By) -> Result<(), Error> {
         let core = &self.core;
         let mut commit = Commit::new(core.env.commit_id(), core.env.now());
         commit.audit = Some(self.entry(action, subject, by));

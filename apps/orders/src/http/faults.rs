@@ -1,11 +1,15 @@
 //! Faults on demand over HTTP: what is out of order in the pretended world outside.
 
-use axum::{Json, extract::State};
-use factum_admin::web::{FromBody, Problem};
+use std::fmt::Display;
+
+use axum::{Extension, Json, extract::State};
+use factum::By;
+use factum_admin::web::{self, Actor, FromBody, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Shop;
+use crate::platform::Role;
 
 /// The most tries that a flaky card may fail: beyond it, it is a declined one.
 const FLAKY_TRIES_MAX: u32 = 100;
@@ -31,6 +35,24 @@ pub(super) struct FaultsBody {
     notifier_down: Option<bool>,
     advice_hidden: Option<bool>,
     flaky_tries: Option<u32>,
+    /// Why, for the audit record.
+    reason: Option<String>,
+}
+
+impl FaultsBody {
+    /// What is changed, in words, and the service that meets it and keeps the record.
+    fn changes(&self) -> Vec<(Role, String)> {
+        fn change(role: Role, name: &str, to: Option<impl Display>) -> Option<(Role, String)> {
+            to.map(|to| (role, format!("{name}={to}")))
+        }
+        let changes = [
+            change(Role::Payment, "gateway_down", self.gateway_down),
+            change(Role::Notification, "notifier_down", self.notifier_down),
+            change(Role::Order, "advice_hidden", self.advice_hidden),
+            change(Role::Payment, "flaky_tries", self.flaky_tries),
+        ];
+        changes.into_iter().flatten().collect()
+    }
 }
 
 pub(super) async fn show(State(shop): State<Shop>) -> Json<FaultsView> {
@@ -45,6 +67,7 @@ pub(super) async fn show(State(shop): State<Shop>) -> Json<FaultsView> {
 
 pub(super) async fn set(
     State(shop): State<Shop>,
+    who: Option<Extension<Actor>>,
     FromBody(body): FromBody<FaultsBody>,
 ) -> Result<Json<FaultsView>, Problem> {
     if body
@@ -53,6 +76,15 @@ pub(super) async fn set(
     {
         return Err(Problem::invalid("a card can't be that flaky")
             .field("flaky_tries", format!("must be at most {FLAKY_TRIES_MAX}")));
+    }
+    let who = who.map_or_else(Actor::local, |Extension(who)| who);
+    let by = By::new(
+        who.name(),
+        web::reason(body.reason.clone())?.unwrap_or_default(),
+    );
+    for (role, change) in body.changes() {
+        let operator = shop.platform.service(role).operator();
+        operator.record("set-fault", change, &by).await?;
     }
     let faults = shop.platform.faults();
     body.gateway_down

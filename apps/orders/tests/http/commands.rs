@@ -235,3 +235,39 @@ async fn a_wrong_request_names_the_field() {
     }
     shop.close().await;
 }
+
+/// What was put out of order left nothing in the audit record.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_puts_something_out_of_order_is_on_record() {
+    let shop = Shop::open().await;
+    let faults = json!({ "gateway_down": true, "flaky_tries": 3, "reason": "a rehearsal" });
+    shop.post("/faults", &faults).await.is(200);
+    let back = json!({ "gateway_down": false });
+    shop.post("/faults", &back).await.is(200);
+    let audit = shop.get("/admin/audit").await;
+    let entries: Vec<_> = audit.is(200)["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            let text = |field: &str| entry[field].as_str().unwrap().to_owned();
+            [
+                text("service"),
+                text("actor"),
+                text("action"),
+                text("subject"),
+                text("reason"),
+            ]
+            .join(" ")
+        })
+        .collect();
+    assert_eq!(
+        entries,
+        [
+            "payment local set-fault gateway_down=false ",
+            "payment local set-fault flaky_tries=3 a rehearsal",
+            "payment local set-fault gateway_down=true a rehearsal",
+        ]
+    );
+    shop.close().await;
+}

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::web::Problem;
+pub(crate) use crate::web::reason;
 
 /// How many a page has, unless asked for otherwise.
 const LIMIT: usize = 100;
@@ -27,22 +28,6 @@ pub(crate) struct Why {
     /// Why, for the audit record.
     #[serde(default)]
     pub(crate) reason: Option<String>,
-}
-
-/// The longest reason, in characters: the audit record is kept for ever.
-const REASON_CHARS_MAX: usize = 2_000;
-
-/// A reason within its bound.
-pub(crate) fn reason(given: Option<String>) -> Result<Option<String>, Problem> {
-    match given {
-        Some(reason) if reason.chars().count() > REASON_CHARS_MAX => {
-            Err(Problem::invalid("the reason is too long").field(
-                "reason",
-                format!("must have at most {REASON_CHARS_MAX} characters"),
-            ))
-        }
-        given => Ok(given),
-    }
 }
 
 /// A reason where there has to be one.

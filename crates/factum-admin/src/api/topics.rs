@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     content::{self, Content, HeaderView, key_text},
-    page::limit,
+    page::{limit, reason},
 };
 use crate::{
     Admin,
@@ -216,6 +216,9 @@ pub(crate) struct Publish {
     /// The value, whatever it is, in base64.
     #[serde(default)]
     value_base64: Option<String>,
+    /// Why, for the audit record.
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// Where a published message is.
@@ -234,6 +237,7 @@ pub(crate) async fn publish(
 ) -> Result<(StatusCode, Json<Published>), Problem> {
     let spec = spec(&admin, &topic).await?;
     let value = content::given(asked.value, asked.value_base64.as_deref())?;
+    let by = sender.by(reason(asked.reason)?);
     let headers = headers(asked.headers)?;
     let key = asked.key.map(Key::from);
     bounded(&admin, key.as_ref(), &headers, &value)?;
@@ -250,12 +254,9 @@ pub(crate) async fn publish(
         value: Some(value),
         timestamp: admin.env().now(),
     };
+    let place = format!("{}/{partition}", spec.topic);
+    admin.record_beside("publish", place, by).await?;
     let offset = send(&admin, outgoing).await?;
-    tracing::info!(
-        "`{}` published to {}/{partition} at offset {offset}",
-        sender.0.name(),
-        spec.topic
-    );
     let topic: &Topic = &spec.topic;
     Ok((
         StatusCode::CREATED,

@@ -276,7 +276,9 @@ async fn a_foreign_producer_publishes_and_is_read() {
     let event = json!({
         "event_type": "Deposited", "event_id": "py-1", "timestamp": "2026-03-02T10:00:00", "data": { "amount": 21 },
     });
-    let body = json!({ "key": "user-1", "headers": { "x-from": "python" }, "value": event });
+    let body = json!({
+        "key": "user-1", "headers": { "x-from": "python" }, "value": event, "reason": "a gap in the import",
+    });
     let published = world.post(path, &body).await.is(201);
     assert_eq!(published["offset"], 0);
     let list = world
@@ -298,6 +300,11 @@ async fn a_foreign_producer_publishes_and_is_read() {
         })
         .await;
     assert_eq!(receipts(&world).await, [21]);
+
+    // Who did it, and why, is known afterwards.
+    let done = actions(&world).await;
+    let entry = ["local", "publish", "a gap in the import"].map(str::to_owned);
+    assert_eq!(done, [entry.into()]);
 
     // What is no JSON comes back as it came.
     let published = world
