@@ -1,9 +1,10 @@
 //! The admin API as a whole: what its handlers stand on, and how they find a service.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use axum::{Router, extract::FromRequestParts, http::request::Parts};
-use factum::{By, Env, Running, RunningService};
+use factum::{By, Env, Error, Running, RunningService, ServiceName};
+use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
     api,
@@ -15,12 +16,32 @@ use crate::{
 pub struct Admin {
     running: Arc<Running>,
     env: Env,
+    backups: Option<Backups>,
 }
+
+/// Writes a service's store into a new file, and says where.
+type Backups = Arc<dyn Fn(ServiceName) -> BoxFuture<'static, Result<PathBuf, Error>> + Send + Sync>;
 
 impl Admin {
     /// The API of `running`, with the clock and the randomness of `env`.
     pub fn new(running: Arc<Running>, env: Env) -> Self {
-        Self { running, env }
+        Self {
+            running,
+            env,
+            backups: None,
+        }
+    }
+
+    /// With backups: `make` writes what a service's store holds into a new file, and says where. Choose the place
+    /// yourself: whoever asks over HTTP should not.
+    #[must_use]
+    pub fn with_backups<F, B>(mut self, make: F) -> Self
+    where
+        F: Fn(ServiceName) -> B + Send + Sync + 'static,
+        B: Future<Output = Result<PathBuf, Error>> + Send + 'static,
+    {
+        self.backups = Some(Arc::new(move |service| make(service).boxed()));
+        self
     }
 
     /// All its routes, as one table.
@@ -40,6 +61,10 @@ impl Admin {
 
     pub(crate) fn running(&self) -> &Arc<Running> {
         &self.running
+    }
+
+    pub(crate) fn backups(&self) -> Option<&Backups> {
+        self.backups.as_ref()
     }
 
     pub(crate) fn env(&self) -> &Env {

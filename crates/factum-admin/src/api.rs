@@ -15,6 +15,7 @@ mod page;
 mod parked;
 mod projections;
 mod services;
+mod stores;
 mod story;
 mod topics;
 
@@ -44,6 +45,14 @@ pub(crate) fn table() -> Api<Admin> {
             .path("name", "The service.")
             .body::<page::Why>()
             .answers::<services::ServiceView>(200, "It runs."),
+        Route::post("/admin/services/{name}/epoch", "open_epoch", "Open a new epoch in a service's store that was restored or copied, so that nobody takes new facts for old ones. Its background work is stopped for it, and started again", stores::open_epoch)
+            .path("name", "The service.")
+            .body::<stores::OpenEpoch>()
+            .answers::<services::ServiceView>(200, "It is opened."),
+        Route::post("/admin/services/{name}/backup", "backup", "Write all that a service's store holds, as of one moment, into a new file, while it goes on", stores::backup)
+            .path("name", "The service.")
+            .body::<page::Why>()
+            .answers::<stores::BackupView>(200, "It is written."),
         Route::get("/admin/streams", "streams", "Streams, by service, category and id", log::streams)
             .query("service", SERVICE)
             .query("category", "Only of this category.")

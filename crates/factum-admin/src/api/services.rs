@@ -61,7 +61,7 @@ struct RelayView {
     pending: u64,
 }
 
-async fn view(service: &RunningService) -> Result<ServiceView, Problem> {
+pub(super) async fn view(service: &RunningService) -> Result<ServiceView, Problem> {
     let store = service.store();
     let (identity, head, relay) = (store.identity(), store.head().await?, store.relay().await?);
     let (position, published) = (head.position.0, relay.checkpoint.position.0);

@@ -474,3 +474,103 @@ async fn a_relay_is_set_back_and_what_was_published_comes_again_and_is_taken_onc
     assert_eq!(receipts(&world).await, [1, 2, 3, 4]);
     world.stop().await;
 }
+
+/// The relay said "open a new epoch", and nobody could.
+#[tokio::test]
+async fn a_store_that_was_set_back_publishes_again_in_a_new_epoch() {
+    let world = World::start().await;
+    world.deposit("a-1", 1).await;
+    world
+        .until("/admin/topics/accounts/messages", |list| {
+            list["messages"].as_array().unwrap().len() == 1
+        })
+        .await;
+    // The topics know more of the store than it holds, as after a restore.
+    let accounts = world.running.service("accounts").unwrap();
+    let beyond = u64::try_from(system_env().now().as_millis()).unwrap() + 1_000_000;
+    let link = Link {
+        source: accounts.store().identity().id,
+        at: At::new(beyond, 9),
+        previous: At::new(beyond, 8),
+    };
+    let mut headers = Headers::new();
+    for (name, value) in link.to_headers() {
+        headers.push(name, value);
+    }
+    let message = Outgoing {
+        topic: Topic::of("accounts"),
+        partition: 0,
+        key: None,
+        headers,
+        value: Some("{}".into()),
+        timestamp: system_env().now(),
+    };
+    let mut producer = world.running.broker().producer().await.unwrap();
+    producer.send(vec![(0, message)]).await.unwrap();
+    producer.reports().await.unwrap();
+    let again = json!({ "reason": "a test" });
+    let service = "/admin/services/accounts";
+    world.post(&format!("{service}/stop"), &again).await.is(200);
+    world
+        .post(&format!("{service}/start"), &again)
+        .await
+        .is(200);
+    let relay = |list: &Value, how: &str| {
+        let parts = list["services"][0]["parts"].as_array().unwrap().clone();
+        let relay = parts.iter().find(|part| part["part"] == "accounts/relay");
+        relay.is_some_and(|relay| relay["status"] == how)
+    };
+    world
+        .until("/admin/services", |list| relay(list, "failed"))
+        .await;
+
+    let path = format!("{service}/epoch");
+    for reason in [json!(null), json!(" ")] {
+        world
+            .post(&path, &json!({ "reason": reason }))
+            .await
+            .refuses(422, Some("reason"));
+    }
+    let asked = |epoch: u64| json!({ "epoch": epoch, "reason": "restored from Monday" });
+    world
+        .post(&path, &asked(1 << 53))
+        .await
+        .refuses(422, Some("epoch"));
+    world.post(&path, &asked(1)).await.refuses(409, None);
+    world
+        .post("/admin/services/nobody/epoch", &asked(7))
+        .await
+        .refuses(404, None);
+    // By itself it finds the one that the topics call for.
+    let opened = world
+        .post(&path, &json!({ "reason": "restored from Monday" }))
+        .await
+        .is(200);
+    assert_eq!(opened["store"]["epoch"], beyond + 1);
+    assert_eq!(opened["running"], true);
+    world
+        .until("/admin/services", |list| relay(list, "ok"))
+        .await;
+    world.deposit("a-2", 2).await;
+    world
+        .until("/admin/topics/accounts/messages", |list| {
+            list["messages"].as_array().unwrap().len() == 3
+        })
+        .await;
+    let opened = world.post(&path, &asked(beyond + 9)).await.is(200);
+    assert_eq!(opened["store"]["epoch"], beyond + 9);
+    let done = actions(&world).await;
+    let entry = ["local", "open-epoch", "restored from Monday"].map(str::to_owned);
+    assert_eq!(done[0], entry.into());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_way_to_make_backups_none_is_promised() {
+    let world = World::start().await;
+    let path = "/admin/services/accounts/backup";
+    let refused = world.post(path, &json!({})).await.refuses(501, None);
+    assert_eq!(refused["type"], "urn:factum:problem:no-backups");
+    assert_eq!(actions(&world).await, []);
+    world.stop().await;
+}
