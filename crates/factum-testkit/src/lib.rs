@@ -26,4 +26,4 @@ pub use given::{
 mod quiet;
 pub use quiet::{NotQuiet, Quiet};
 mod store;
-pub use store::{MemoryDisk, MemoryStore};
+pub use store::{MemoryDisk, MemoryStore, StoreValue};

@@ -30,6 +30,8 @@ mod parked;
 mod state;
 mod tables;
 mod timers;
+mod value;
+pub use value::StoreValue;
 mod views;
 
 /// A store over a [`MemoryDisk`].

@@ -8,9 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use factum_core::{
-    At, Epoch, EpochSpan, Error, ServiceName, Signal, StoreId, StoreIdentity, Timestamp,
-};
+use factum_core::{At, Epoch, Error, ServiceName, Signal, StoreId, Timestamp};
 use tokio::sync::Notify;
 
 use super::state::State;
@@ -31,20 +29,7 @@ struct Shared {
 impl MemoryDisk {
     /// An empty disk for the store `id` of `service`, created at `at` in epoch 1.
     pub fn new(id: StoreId, service: ServiceName, at: Timestamp) -> Self {
-        let epoch = EpochSpan {
-            epoch: Epoch(1),
-            first: factum_core::Position(1),
-            opened: at,
-            reason: "created".into(),
-        };
-        Self::of(State::new(
-            StoreIdentity {
-                id,
-                service,
-                epoch: epoch.epoch,
-            },
-            epoch,
-        ))
+        Self::of(State::new(id, service, at))
     }
 
     fn of(state: State) -> Self {
@@ -77,14 +62,10 @@ impl MemoryDisk {
         at: Timestamp,
         reason: &str,
     ) -> Result<At, Error> {
-        let mut restored = backup.read(State::clone);
-        let used = self.read(State::epoch).max(restored.epoch());
+        let backup = backup.read(State::clone);
         self.write(|state| {
-            restored.open_epoch(epoch.max(Epoch(used.0 + 1)), at, reason)?;
-            // Counters that callers compare with what they saw must not stand still at a value seen.
-            restored.count_on_from(state);
-            *state = restored;
-            Ok(state.head())
+            let epoch = epoch.max(state.epoch_after(&backup));
+            state.restore(backup, epoch, at, reason)
         })
     }
 

@@ -87,10 +87,10 @@ impl Answers {
 }
 
 /// The ids of foreign messages that a group has handled or parked.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Hash)]
 pub(super) struct EventIds(BTreeMap<Group, BTreeMap<MessageId, Taken>>);
 
-#[derive(Clone)]
+#[derive(Clone, Hash)]
 struct Taken {
     until: Timestamp,
     /// The parked message that took it: as long as its row is there, the id is kept.

@@ -34,6 +34,11 @@ impl ParkedRows {
             .is_some_and(|inbox| inbox.lanes.contains_key(lane))
     }
 
+    /// All of them, in the order of their ids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Parked> {
+        self.inboxes.values().flat_map(|inbox| inbox.rows.values())
+    }
+
     /// How many are parked in a lane, and in the whole group.
     pub(super) fn counts_of(&self, inbox: &InboxId, lane: &Lane) -> (u64, u64) {
         let in_lane = self

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use factum_core::{
     At, AuditEntry, Epoch, EpochSpan, Error, Fence, InboxId, InboxRow, OwnerEpoch, ParkedId,
-    Position, ProjectionClaim, ProjectionName, ProjectionState, Prune, RelayClaim, Signal,
-    Snapshot, Start, StoreIdentity, StreamId, Timestamp, Topic,
+    Position, ProjectionClaim, ProjectionName, ProjectionState, Prune, RelayClaim, ServiceName,
+    Signal, Snapshot, Start, StoreId, StoreIdentity, StreamId, Timestamp, Topic,
 };
 
 use super::{
@@ -42,7 +42,7 @@ pub(super) struct State {
 }
 
 /// The relay's row.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Hash)]
 pub(super) struct Relay {
     pub(super) fence: Fence,
     pub(super) checkpoint: At,
@@ -59,10 +59,20 @@ pub(super) struct Projection {
 
 impl State {
     /// An empty store in its first epoch.
-    pub(super) fn new(identity: StoreIdentity, epoch: EpochSpan) -> Self {
+    pub(super) fn new(id: StoreId, service: ServiceName, at: Timestamp) -> Self {
+        let first = EpochSpan {
+            epoch: Epoch(1),
+            first: Position(1),
+            opened: at,
+            reason: "created".into(),
+        };
         Self {
-            identity,
-            epochs: vec![epoch],
+            identity: StoreIdentity {
+                id,
+                service,
+                epoch: first.epoch,
+            },
+            epochs: vec![first],
             log: Log::default(),
             topics: BTreeMap::new(),
             snapshots: BTreeMap::new(),
@@ -100,10 +110,25 @@ impl State {
         }
     }
 
-    /// Moves the counters of signals beyond those of the state that this one replaces.
-    pub(super) fn count_on_from(&mut self, before: &Self) {
-        self.parked.changes = self.parked.changes.max(before.parked.changes) + 1;
-        self.timers.changes = self.timers.changes.max(before.timers.changes) + 1;
+    /// The epoch behind the largest that this state or `backup` has used.
+    pub(super) fn epoch_after(&self, backup: &Self) -> Epoch {
+        Epoch(self.epoch().max(backup.epoch()).0 + 1)
+    }
+
+    /// Puts `backup` in place of all that is here, in the new epoch `epoch`.
+    pub(super) fn restore(
+        &mut self,
+        mut backup: Self,
+        epoch: Epoch,
+        at: Timestamp,
+        reason: &str,
+    ) -> Result<At, Error> {
+        backup.open_epoch(epoch, at, reason)?;
+        // Counters that callers compare with what they saw must not stand still at a value seen.
+        backup.parked.changes = self.parked.changes.max(backup.parked.changes) + 1;
+        backup.timers.changes = self.timers.changes.max(backup.timers.changes) + 1;
+        *self = backup;
+        Ok(self.head())
     }
 
     /// Refuses a place that does not lie on the present time line.
