@@ -12,6 +12,7 @@
 
 mod clock;
 pub use clock::SimClock;
+pub mod explore;
 mod points;
 pub use points::{Kind, Points};
 mod story;
