@@ -112,7 +112,10 @@ async fn own(
         .await;
         let error = match result {
             Ok(()) => return Ok(()),
-            Err(error) if error.is_fatal() || error.is_fenced() => return Err(error),
+            // A conflict: a restore has taken this run's place off the time line. The row says where the new one begins.
+            Err(error) if error.is_fatal() || error.is_fenced() || error.is_conflict() => {
+                return Err(error);
+            }
             Err(error) => error,
         };
         let went_on = run.base() > began;

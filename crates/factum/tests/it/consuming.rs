@@ -3,8 +3,8 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use factum::{
-    Commit, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState, RetryPolicy,
-    Room, Running, Status, TopicPartition,
+    Commit, Epoch, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState,
+    RetryPolicy, Room, Running, Status, TopicPartition,
 };
 
 use crate::world::{TOO_MUCH, World, amounts, deposit, follow_time, until};
@@ -123,6 +123,35 @@ async fn a_panicking_handler_takes_nobody_down() {
         failure.message,
         "handler `write-receipt` panicked: the printer burns"
     );
+    running.stop().await;
+}
+
+/// It went wrong: the relay tried for ever to read on from a place that the restore had taken off the time line.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_restored_under_a_running_relay_publishes_its_new_time_line() {
+    let world = World::new(13);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    deposit(&running, "a", 1).await;
+    until("the first receipt", async || {
+        amounts(&running, "a").await == [1]
+    })
+    .await;
+    let backup = world.accounts.backup();
+    deposit(&running, "a", 2).await;
+    until("the second receipt", async || {
+        amounts(&running, "a").await == [1, 2]
+    })
+    .await;
+    world
+        .accounts
+        .restore(&backup, Epoch(0), world.env.env().now(), "a test")
+        .unwrap();
+    deposit(&running, "a", 3).await;
+    until("the new time line's receipt", async || {
+        amounts(&running, "a").await == [1, 2, 3]
+    })
+    .await;
     running.stop().await;
 }
 
