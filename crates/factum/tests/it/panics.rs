@@ -39,6 +39,7 @@ struct Till {
     last: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn write_last<S: Serializer>(last: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     assert_ne!(*last, UNWRITABLE, "the pen is dry");
     serializer.serialize_u64(*last)
