@@ -15,10 +15,10 @@ macro_rules! counter {
             /// Before the first.
             pub const ZERO: Self = Self(0);
 
-            /// The one after this.
+            /// The one after this. The greatest, to which nothing counts but what strangers write, is its own.
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

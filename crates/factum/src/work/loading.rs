@@ -108,6 +108,11 @@ impl Core {
         };
         let read = |from| self.store.read_stream(stream, from, LOAD_EVENTS_MAX);
         let mut page = read(aggregate.version().next()).await?;
+        if page.version < aggregate.version() {
+            // No event ever led to that snapshot. Believed, it would let every command conflict.
+            aggregate = kind.empty();
+            page = read(aggregate.version().next()).await?;
+        }
         loop {
             // While these events are taken, the next are read.
             let last = page.records.last().map(|record| record.version);

@@ -160,3 +160,41 @@ async fn a_load_starts_from_a_snapshot() {
     assert_eq!(snapshot.version, Version(20));
     assert_eq!(commands.load::<Account>(&id()).await.unwrap().0.balance, 25);
 }
+
+/// A snapshot of a version that no event ever led to was believed: the state was wrong, and every command conflicted.
+#[tokio::test]
+async fn a_snapshot_from_beyond_the_stream_is_left_aside() {
+    let world = World::new(7);
+    let deposit = async |running: &factum::Running| {
+        let commands = running.service("accounts").unwrap().commands();
+        let deposit = AccountCommand::Deposit(1);
+        commands.execute::<Account>(&id(), deposit).await.unwrap();
+    };
+    let running = world.start().await;
+    deposit(&running).await;
+    running.stop().await;
+    let kind = factum::Kind::<Account>::new().unwrap();
+    let fingerprint = factum::AggregateKind::fingerprint(&kind);
+    for version in [1_000, u64::MAX] {
+        let store = MemoryStore::open(world.accounts.clone());
+        let stream: StreamId = "account/a-1".parse().unwrap();
+        let snapshot = factum::Snapshot {
+            version: Version(version),
+            state: r#"{"balance":700,"deposits":7,"closed":false}"#.into(),
+        };
+        store
+            .save_snapshot(&stream, fingerprint, snapshot)
+            .await
+            .unwrap();
+        let running = world.start().await;
+        let commands = running.service("accounts").unwrap().commands();
+        let (before, _) = commands.load::<Account>(&id()).await.unwrap();
+        deposit(&running).await;
+        let (after, _) = commands.load::<Account>(&id()).await.unwrap();
+        assert_eq!(
+            (before.balance < 10, after.balance),
+            (true, before.balance + 1)
+        );
+        running.stop().await;
+    }
+}
