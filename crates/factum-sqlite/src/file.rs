@@ -29,6 +29,9 @@ pub(crate) const FILE_NAME: &str = "factum.db";
 /// The name of the file that is locked while a process uses the directory.
 const LOCK_NAME: &str = "factum.lock";
 
+/// All that is opened in the directory, by us and by SQLite.
+const FILE_NAMES: [&str; 4] = [FILE_NAME, "factum.db-wal", "factum.db-shm", LOCK_NAME];
+
 /// How a SQLite file begins.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
@@ -70,6 +73,9 @@ impl DirectoryLock {
                     .and_then(|parent| parent.sync_all())
                     .map_err(|error| failed("sync", error))?;
             }
+        }
+        for name in FILE_NAMES {
+            check_plain(&directory.join(name))?;
         }
         let mut options = fs::OpenOptions::new();
         let lock = options
@@ -248,6 +254,28 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         .doing(WHAT)?;
     Ok(connection)
+}
+
+/// Refuses what stands in a file's place and is none. A pipe would be waited for without end; two directories with a
+/// link to one file would each believe to be alone with it.
+fn check_plain(path: &Path) -> Result<(), Error> {
+    let what = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(
+                Error::fatal(format!("failed to look at `{}`", path.display())).caused_by(error),
+            );
+        }
+        Ok(found) if found.is_file() => return Ok(()),
+        Ok(found) if found.is_dir() => "a directory",
+        Ok(found) if found.is_symlink() => "a link",
+        Ok(_) => "no file",
+    };
+    Err(Error::fatal(format!(
+        "`{}` is {what}, expected a plain file: move it away, or choose another data directory (a link may lead to \
+         the directory as a whole)",
+        path.display()
+    )))
 }
 
 /// Refuses a file that is not SQLite's before SQLite sees it, since it would take some for an empty one.

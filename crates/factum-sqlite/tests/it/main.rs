@@ -6,6 +6,7 @@ mod broker;
 mod disk;
 mod file;
 mod own_sql;
+mod plain;
 mod start;
 mod suites;
 mod support;
