@@ -12,6 +12,12 @@ use serde::{Deserialize, Serialize};
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// The longest detail and message, and the longest name of a field, in characters. They repeat parts of a request,
+/// which may be as long as they like.
+const TEXT_CHARS_MAX: usize = 1_000;
+/// How many fields are named at most: an order of a hundred lines with everything wrong.
+const ERRORS_MAX: usize = 500;
+
 /// What is put before a problem's code to make its type.
 const TYPE_PREFIX: &str = "urn:factum:problem:";
 
@@ -201,12 +207,20 @@ impl IntoResponse for Problem {
                 self.detail
             );
         }
+        let mut errors = self.errors;
+        errors.truncate(ERRORS_MAX);
+        for FieldError { field, message } in &mut errors {
+            cut(field);
+            cut(message);
+        }
+        let mut detail = self.detail;
+        cut(&mut detail);
         let body = ProblemBody {
             kind: format!("{TYPE_PREFIX}{}", self.code),
             title: self.title.into(),
             status: self.status.as_u16(),
-            detail: self.detail,
-            errors: self.errors,
+            detail,
+            errors,
         };
         let body = serde_json::to_vec(&body).expect("a problem is texts and a number");
         let mut response = Response::new(Body::from(body));
@@ -215,5 +229,39 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.extend(self.headers);
         response
+    }
+}
+
+/// Leaves [`TEXT_CHARS_MAX`] characters of `text`, and says so.
+fn cut(text: &mut String) {
+    if let Some((at, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
+        text.truncate(at);
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name of two megabytes was answered with twelve: each of its characters, escaped.
+    #[tokio::test]
+    async fn what_a_request_says_is_repeated_in_few_words() {
+        let long = "\u{1}주".repeat(1_000_000);
+        let problem = Problem::invalid(&long)
+            .fields((0..1_000).map(|_| FieldError {
+                field: "items[0]".into(),
+                message: "x".into(),
+            }))
+            .field("behind the last that is named", "x");
+        let body = axum::body::to_bytes(problem.into_response().into_body(), usize::MAX).await;
+        let body: ProblemBody = serde_json::from_slice(&body.unwrap()).unwrap();
+        assert_eq!(body.detail.chars().count(), TEXT_CHARS_MAX + 1);
+        assert!(body.detail.ends_with('…'));
+        assert_eq!(body.errors.len(), ERRORS_MAX);
+
+        let problem = Problem::invalid("short").field(&long, &long);
+        let body = axum::body::to_bytes(problem.into_response().into_body(), usize::MAX).await;
+        assert!(body.unwrap().len() < 20 * TEXT_CHARS_MAX);
     }
 }
