@@ -1,4 +1,4 @@
-//! Values of messages, as they are shown and given: JSON when they are JSON, else base64.
+//! Values of messages, as they are shown and given: JSON when that says every byte of them to every reader, else base64.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
@@ -9,14 +9,15 @@ use serde_json::value::RawValue;
 
 use crate::web::Problem;
 
-/// A value: as JSON, or in base64 when it is none. Neither, when there is no value.
+/// A value: as JSON, or in base64 when it is none that every program reads, or has spaces around it. Neither, when
+/// there is no value.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Content {
-    /// The value, when it is JSON, as it was written.
+    /// The value, when it is JSON, as it was written, byte for byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Value>")]
     pub(crate) json: Option<Json>,
-    /// The value in base64, when it is not JSON.
+    /// The value in base64, when it is not JSON, or not only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) base64: Option<String>,
 }
@@ -26,10 +27,7 @@ impl Content {
         let Some(value) = value else {
             return Self::default();
         };
-        match str::from_utf8(value)
-            .ok()
-            .and_then(|text| Json::parse(text).ok())
-        {
+        match str::from_utf8(value).ok().and_then(plain_json) {
             Some(json) => Self {
                 json: Some(json),
                 base64: None,
@@ -40,6 +38,14 @@ impl Content {
             },
         }
     }
+}
+
+/// `text` as JSON, when it is nothing else, and every reader can read the answer that it stands in: one value nested
+/// too deep, or one number too large, would hide all others from most programs.
+fn plain_json(text: &str) -> Option<Json> {
+    serde_json::from_str::<serde_json::Value>(text).ok()?;
+    let json = Json::parse(text).ok()?;
+    (json.as_str().len() == text.len()).then_some(json)
 }
 
 /// A header: its value as text, or in base64 when it is none.
@@ -94,5 +100,40 @@ pub(crate) fn given(json: Option<Box<RawValue>>, base64: Option<&str>) -> Result
         )),
         (Some(_), Some(_)) => Err(Problem::invalid("there are two values")
             .field("value_base64", "give either `value` or `value_base64`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_shown_byte_for_byte_and_never_hides_others_from_a_reader() {
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        for (text, is_json) in [
+            (r#"{"n": 1.0,  "a":"\u0041"}"#, true),
+            ("null", true),
+            (" null", false),
+            ("{}\n", false),
+            ("", false),
+            ("1e400", false),
+            ("\"\\ud800\"", false),
+            (&deep, false),
+        ] {
+            let value = Bytes::copy_from_slice(text.as_bytes());
+            let content = Content::of(Some(&value));
+            let written = serde_json::to_string(&content).unwrap();
+            assert!(
+                serde_json::from_str::<serde_json::Value>(&written).is_ok(),
+                "{text}"
+            );
+            assert_eq!(content.json.is_some(), is_json, "{text}");
+            let bytes = match (content.json, content.base64) {
+                (Some(json), None) => json.as_str().as_bytes().to_vec(),
+                (None, Some(base64)) => BASE64_STANDARD.decode(base64).unwrap(),
+                both => panic!("{both:?}"),
+            };
+            assert_eq!(bytes, value, "{text}");
+        }
     }
 }
