@@ -17,5 +17,8 @@ pub use request::{
 mod route;
 pub use route::{Api, Route};
 mod openapi;
+mod patience;
 mod serve;
-pub use serve::{CONNECTIONS_MAX, HEADERS_READ_MAX, serve};
+pub use serve::{
+    ANSWER_STALL_MAX, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEADERS_READ_MAX, connections_max, serve,
+};

@@ -6,4 +6,5 @@ mod description;
 mod guarding;
 mod mending;
 mod reading;
+mod surface;
 mod world;
