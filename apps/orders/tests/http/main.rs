@@ -4,5 +4,6 @@
 
 mod commands;
 mod description;
+mod poison;
 mod queries;
 mod shop;

@@ -20,10 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Shop {
     base: String,
     client: reqwest::Client,
-    platform: Arc<Platform>,
+    pub(crate) platform: Arc<Platform>,
     stop: CancellationToken,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
-    _data: TempDir,
+    data: TempDir,
 }
 
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(crate) struct Answer {
     pub(crate) token: Option<String>,
     pub(crate) replayed: bool,
     pub(crate) location: Option<String>,
+    /// Whether pages of other sites may read it.
+    pub(crate) allows_origins: bool,
     pub(crate) body: Value,
 }
 
@@ -63,7 +65,11 @@ impl Answer {
 
 impl Shop {
     pub(crate) async fn open() -> Self {
-        let data = TempDir::new().unwrap();
+        Self::on(TempDir::new().unwrap()).await
+    }
+
+    /// The platform on a data directory that may have a past.
+    pub(crate) async fn on(data: TempDir) -> Self {
         let retry = RetryPolicy::exponential(Duration::from_millis(20));
         let platform = Arc::new(
             Platform::open(PlatformOptions::new(data.path()).retry(retry))
@@ -82,7 +88,7 @@ impl Shop {
             platform,
             stop,
             server,
-            _data: data,
+            data,
         }
     }
 
@@ -103,12 +109,21 @@ impl Shop {
             token: header("factum-token"),
             replayed: header("idempotency-replayed").is_some(),
             location: header("location"),
+            allows_origins: header("access-control-allow-origin").is_some(),
             body: serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default(),
         }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path)).await
+    }
+
+    /// The body of a good answer, read and as it came.
+    pub(crate) async fn get_text(&self, path: &str) -> (Value, String) {
+        let response = self.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        let text = response.text().await.unwrap();
+        (serde_json::from_str(&text).unwrap(), text)
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -166,10 +181,12 @@ impl Shop {
         assert_eq!(found["broken"], json!([]));
     }
 
-    pub(crate) async fn close(self) {
+    /// Stops it in good order, and gives its data directory back.
+    pub(crate) async fn close(self) -> TempDir {
         self.stop.cancel();
         self.server.await.unwrap().unwrap();
         self.platform.stop().await;
+        self.data
     }
 }
 
