@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at an error")]
 
+mod surface;
+
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, Command, Output, Stdio},
@@ -49,7 +51,22 @@ struct Served {
 
 impl Served {
     fn start(data: &TempDir) -> Self {
-        let mut child = orders()
+        Self::start_with_files(data, None)
+    }
+
+    /// The same in a process that may open so many files only.
+    fn start_with_files(data: &TempDir, files_max: Option<u32>) -> Self {
+        let mut command = match files_max {
+            None => orders(),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &limited, env!("CARGO_BIN_EXE_orders")]);
+                shell.env_remove("FACTUM_TOKEN").stdin(Stdio::null());
+                shell
+            }
+        };
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--data"])
             .arg(data.path())
             .env("RUST_LOG", "off")

@@ -7,3 +7,4 @@ mod description;
 mod poison;
 mod queries;
 mod shop;
+mod sites;
