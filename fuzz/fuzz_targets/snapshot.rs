@@ -1,0 +1,5 @@
+//! The target `snapshot`: see `factum_fuzz`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (factum_fuzz::target("snapshot").run)(bytes));
