@@ -96,6 +96,7 @@ macro_rules! store_suite {
                 a_guarded_commit_sent_again_is_refused,
                 an_unguarded_commit_sent_again_is_applied_once,
                 a_whole_effect_is_applied_at_once,
+                own_sql_is_applied_with_its_commit_or_not_at_all,
             ],
             refusals: [
                 records_for_unknown_topics_are_poison,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use factum_core::{
     Append, At, AuditEntry, CommandInput, Commit, CommitError, Condition, Destination, Draft,
     ErrorClass, ExpectedVersion, Input, LogInput, Position, ProjectionName, RECORD_BYTES_MAX,
-    TimerWrite, Topic, Version, ViewRef, ViewWrite,
+    SqlValue, TimerWrite, Topic, Version, ViewRef, ViewWrite,
 };
 use futures_util::future::join_all;
 
@@ -420,4 +420,61 @@ pub async fn a_whole_effect_is_applied_at_once(harness: &dyn StoreHarness) {
     if let Some(view) = &view {
         assert_eq!(world.row(view, "row").await, Some(Position(5)));
     }
+}
+
+/// Where the capabilities name a dialect: a row that is there already shows what was applied, and what was not.
+pub async fn own_sql_is_applied_with_its_commit_or_not_at_all(harness: &dyn StoreHarness) {
+    let world = World::create(harness).await;
+    if world.store.capabilities().sql.is_none() {
+        return;
+    }
+    // Own tables begin with the service's name.
+    let table = format!("{}_seen", world.store.identity().service);
+    let with = |statement: String, parameters: Vec<SqlValue>, commit: Commit| {
+        let sql = ViewWrite::Sql {
+            statement,
+            parameters,
+        };
+        Commit {
+            views: vec![sql],
+            ..commit
+        }
+    };
+    let create = format!("CREATE TABLE {table} (id TEXT PRIMARY KEY)");
+    world.apply(with(create, Vec::new(), world.commit())).await;
+    let seeing = |id: &str, commit: Commit| {
+        let insert = format!("INSERT INTO {table} VALUES (?1)");
+        with(insert, vec![SqlValue::Text(id.into())], commit)
+    };
+    world
+        .apply(seeing("a", world.appending("order/1", Any, 1)))
+        .await;
+    // In company: the second statement of `a` fails, and its commit alone.
+    let commits = [
+        seeing("b", world.appending("order/1", Any, 1)),
+        seeing("a", world.appending("order/2", Any, 1)),
+        seeing("c", world.appending("order/3", Any, 1)),
+    ];
+    let results = join_all(commits.map(|commit| world.store.commit(commit))).await;
+    let [b, a, c] = &results[..] else {
+        unreachable!("three commits have three results")
+    };
+    assert!(b.is_ok() && c.is_ok(), "{b:?}, {c:?}");
+    let refused = a.as_ref().expect_err("its row is there already");
+    assert_eq!(refused.class(), ErrorClass::Poison, "{refused}");
+    assert_eq!(world.version("order/2").await, Version::ZERO);
+    assert_eq!(world.head().await.position, Position(3));
+    // A commit that fails for another reason takes its statement along.
+    let late = seeing("d", world.appending("order/1", Exact(Version(0)), 1));
+    world.refuse(late).await;
+    world
+        .apply(seeing(
+            "d",
+            world.appending("order/1", Exact(Version(2)), 1),
+        ))
+        .await;
+    // And so does a restart: what was applied is there.
+    let world = world.reopen(harness).await;
+    let again = seeing("d", world.appending("order/1", Any, 1));
+    assert_eq!(world.refuse(again).await.class(), ErrorClass::Poison);
 }
