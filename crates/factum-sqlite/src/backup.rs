@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     SqliteOptions, broker, copy,
-    error::{Doing, damaged},
+    error::{Doing, damaged, of_file},
     file::{DirectoryLock, FILE_NAME, check_magic, closed, connect},
     opening, schema,
     sqlite::Sqlite,
@@ -126,9 +126,11 @@ impl Sqlite {
     ) -> Result<StoreIdentity, Error> {
         const WHAT: &str = "restore a backup";
         let _lock = DirectoryLock::take(&options.directory)?;
+        let path = options.directory.join(FILE_NAME);
         // What it knew before: the file may be gone.
         let known = witness::read(&options.directory.join(WITNESS_NAME));
-        let (mut connection, witness) = opening::open(options)?;
+        let (mut connection, witness) =
+            opening::open(options).map_err(|error| of_file(error, &path))?;
         connection
             .pragma_update(None, "synchronous", "FULL")
             .doing(WHAT)?;
@@ -144,7 +146,6 @@ impl Sqlite {
             identity
         };
         connection.execute_batch("DETACH backup").doing(WHAT)?;
-        let path = options.directory.join(FILE_NAME);
         opening::begin_witness(&connection, &path, Some(&witness.testimony))?;
         opening::empty_log(&connection)?;
         remove(&copied).map_err(|error| {

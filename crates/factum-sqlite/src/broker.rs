@@ -5,12 +5,14 @@
 //! the commits that wait with it: one sync makes all of them durable. Groups and their members live in memory;
 //! after a restart members join again.
 
+mod check;
 mod chunk;
 mod place;
 mod seen;
 mod tables;
 mod topics;
 
+pub(crate) use check::{check, partitions};
 pub(crate) use seen::epoch_of;
 pub use topics::{MESSAGE_BYTES_MAX, SqliteTopics};
 

@@ -6,10 +6,7 @@
 
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver, SyncSender, TrySendError},
-    },
+    sync::mpsc::{self, Receiver, SyncSender, TrySendError},
     thread::JoinHandle,
 };
 
@@ -17,7 +14,7 @@ use factum_core::Error;
 use rusqlite::{Connection, wal::CheckpointMode};
 use tracing::{debug, warn};
 
-use crate::error::Doing;
+use crate::{broken::Broken, error::Doing};
 
 /// The bytes of a page.
 const PAGE_BYTES: u64 = 4_096;
@@ -41,7 +38,6 @@ enum Wanted {
 pub(crate) struct Checkpointer {
     wanted: Option<SyncSender<Wanted>>,
     thread: Option<JoinHandle<()>>,
-    failure: Arc<Mutex<Option<Error>>>,
     pages_max: u64,
     /// The size at which a passive checkpoint comes next.
     passive_at: u64,
@@ -50,8 +46,8 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Starts the thread over the file at `path`.
-    pub(crate) fn start(path: &Path, wal_bytes_max: u64) -> Result<Self, Error> {
+    /// Starts the thread over the file at `path`. When a sync of it fails, the file is `broken`.
+    pub(crate) fn start(path: &Path, wal_bytes_max: u64, broken: Broken) -> Result<Self, Error> {
         let connection = crate::file::connect(path)?;
         connection
             .busy_timeout(std::time::Duration::from_millis(READERS_WAIT_MS))
@@ -60,11 +56,9 @@ impl Checkpointer {
         connection
             .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
             .doing("prepare the checkpointing connection")?;
-        let failure = Arc::new(Mutex::new(None));
         // One that waits is enough: a second would find nothing left to do.
         let (wanted, wants) = mpsc::sync_channel(1);
-        let noted = failure.clone();
-        let run = move || run(&connection, &wants, &noted);
+        let run = move || run(&connection, &wants, &broken);
         let thread = std::thread::Builder::new()
             .name("factum-checkpoint".into())
             .spawn(run);
@@ -75,19 +69,10 @@ impl Checkpointer {
         Ok(Self {
             wanted: Some(wanted),
             thread: Some(thread),
-            failure,
             pages_max,
             passive_at: PASSIVE_PAGES,
             pause_at: pages_max,
         })
-    }
-
-    /// Why nothing may be written any more: a checkpoint's sync has failed.
-    pub(crate) fn failure(&self) -> Option<Error> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 
     /// Takes note of the log's size after a group, and pauses the writer when it is too large.
@@ -143,11 +128,10 @@ impl Drop for Checkpointer {
     }
 }
 
-fn run(connection: &Connection, wants: &Receiver<Wanted>, failure: &Mutex<Option<Error>>) {
+fn run(connection: &Connection, wants: &Receiver<Wanted>, broken: &Broken) {
     while let Ok(wanted) = wants.recv() {
-        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
         // After a failed sync there is never another one.
-        if failed().is_none() {
+        if broken.reason().is_none() {
             let mode = match &wanted {
                 Wanted::Passive => CheckpointMode::PASSIVE,
                 Wanted::Whole(_, mode) => *mode,
@@ -162,10 +146,7 @@ fn run(connection: &Connection, wants: &Receiver<Wanted>, failure: &Mutex<Option
                 }
                 // Readers were in the way: what could be moved was.
                 Err(error) if error.is_transient() => debug!("checkpoint ended early: {error:#}"),
-                Err(error) => {
-                    tracing::error!("{error:#}");
-                    *failed() = Some(error);
-                }
+                Err(error) => broken.set(&error),
             }
         }
         if let Wanted::Whole(done, _) = wanted {

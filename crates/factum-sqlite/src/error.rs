@@ -1,10 +1,13 @@
 //! SQLite's errors, sorted by what the caller should do about them.
 
+use std::path::Path;
+
 use factum_core::Error;
 use rusqlite::{ErrorCode, ffi};
 
 /// `error`, met while doing `what` (`write records`), as the port's error.
 pub(crate) fn sql(what: &str, error: rusqlite::Error) -> Error {
+    const DAMAGED: &str = "the file is damaged; restore the newest backup, or copy what can be read with SQLite's `.recover`";
     let code = error
         .sqlite_error()
         .map(|failure| (failure.code, failure.extended_code));
@@ -20,16 +23,22 @@ pub(crate) fn sql(what: &str, error: rusqlite::Error) -> Error {
         Some((ErrorCode::OutOfMemory | ErrorCode::OperationInterrupted, _)) => {
             Error::transient(format!("failed to {what}"))
         }
-        Some((ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)) => Error::fatal(format!(
-            "failed to {what}: the file is damaged; restore the newest backup, or copy what can be read with \
-             SQLite's `.recover`"
-        )),
+        // All constraints were looked at before: what breaks one now is not what was written. And without a code, a
+        // value is of another type than was written, or there is none where there was one.
+        Some((
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation,
+            _,
+        ))
+        | None => Error::fatal(format!("failed to {what}: {DAMAGED}")),
         // After a failed sync nobody knows what the disk holds, and a second sync may succeed without having
         // written anything: it is not tried.
         Some((_, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) => Error::fatal(format!(
             "failed to {what}: the disk did not confirm a sync; check the disk, then start again"
         )),
-        _ => Error::fatal(format!("failed to {what}")),
+        // Among them what happens behind the write of a commit: nobody knows whether a start would find it.
+        _ => Error::fatal(format!(
+            "failed to {what}: check the disk, then start again; if it fails again, restore the newest backup"
+        )),
     };
     sorted.caused_by(error)
 }
@@ -44,6 +53,15 @@ impl<T> Doing<T> for rusqlite::Result<T> {
     fn doing(self, what: &str) -> Result<T, Error> {
         self.map_err(|error| sql(what, error))
     }
+}
+
+/// `error`, with the file's name if it is fatal and does not have it: SQLite names none.
+pub(crate) fn of_file(error: Error, path: &Path) -> Error {
+    let path = path.display().to_string();
+    if error.is_fatal() && !error.to_string().contains(&path) {
+        return error.while_(format!("`{path}`"));
+    }
+    error
 }
 
 /// A stored value that can't be what we wrote.

@@ -13,7 +13,8 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tokio::sync::oneshot;
 
 use crate::{
-    error::Doing,
+    broken::Broken,
+    error::{Doing, of_file},
     group::{Desk, Order, Task},
     opening,
     options::SqliteOptions,
@@ -40,6 +41,7 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 pub(crate) struct File {
     pub(crate) path: PathBuf,
     orders: Arc<Queue<Order>>,
+    pub(crate) broken: Broken,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Readers,
     /// Held until everything else is closed.
@@ -100,14 +102,17 @@ impl File {
     pub(crate) fn open(options: &SqliteOptions) -> Result<Self, Error> {
         let lock = DirectoryLock::take(&options.directory)?;
         let path = options.directory.join(FILE_NAME);
-        let (connection, witness) = opening::open(options)?;
+        let (connection, witness) =
+            opening::open(options).map_err(|error| of_file(error, &path))?;
         let orders = Arc::new(Queue::bounded(ORDERS_WAITING_MAX));
+        let broken = Broken::not_yet();
         let writer = Writer::new(
             connection,
             witness,
             orders.clone(),
             &path,
             options.wal_bytes_max,
+            broken.clone(),
             options.pages_max,
         )?;
         let readers = Readers::start(&path, options.readers)?;
@@ -119,6 +124,7 @@ impl File {
         Ok(Self {
             path,
             orders,
+            broken,
             writer: Mutex::new(Some(thread)),
             readers,
             lock: Mutex::new(Some(lock)),
@@ -180,7 +186,8 @@ impl File {
             reply,
         };
         self.order(Order::Job(Box::new(task))).await?;
-        answer.await.map_err(|_| closed())?
+        let result = answer.await.map_err(|_| closed())?;
+        result.map_err(|error| of_file(error, &self.path))
     }
 
     /// Does `read` on a reading thread.
@@ -188,7 +195,8 @@ impl File {
         &self,
         read: impl FnOnce(&Reading) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.readers.read(read).await
+        let result = self.readers.read(read).await;
+        result.map_err(|error| of_file(error, &self.path))
     }
 
     /// Does a read of a row or two by their key: at once, if a connection is free.
@@ -196,7 +204,8 @@ impl File {
         &self,
         read: impl FnOnce(&Reading) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.readers.read_brief(read).await
+        let result = self.readers.read_brief(read).await;
+        result.map_err(|error| of_file(error, &self.path))
     }
 
     /// Ends the threads, after what they were given, and gives the directory free. Blocks until then.

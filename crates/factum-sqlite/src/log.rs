@@ -124,18 +124,26 @@ pub(crate) fn page(
         };
         // Positions are dense: one that is missing was lost, and must not be passed over.
         if at.position != page.next.position.next() {
-            return Err(damaged(format!(
-                "the record at position {} of `{}`",
-                page.next.position.next(),
-                reading.path.display()
-            )));
+            return Err(missing(reading, page.next.position.next()));
         }
         page.next = at;
         shared.count_read(1);
         page.records
             .extend(record::decode(reading, row, Some(filter))?);
     }
+    // Nor must a page end early, as if there were nothing more yet: whoever follows the log would wait for ever.
+    let read = page.next.position.0 - after.position.0;
+    if read < limit as u64 && page.next.position < head.position {
+        return Err(missing(reading, page.next.position.next()));
+    }
     Ok(page)
+}
+
+fn missing(reading: &Reading, position: Position) -> Error {
+    damaged(format!(
+        "the record at position {position} of `{}`",
+        reading.path.display()
+    ))
 }
 
 /// Reads every record behind `from` up to `to` as a reader would, and gives each to `see`. Fails at the first that is
@@ -167,10 +175,7 @@ pub(crate) fn check(
     if next > to {
         return Ok(());
     }
-    Err(damaged(format!(
-        "the record at position {next} of `{}`",
-        reading.path.display()
-    )))
+    Err(missing(reading, next))
 }
 
 /// Events of one stream from version `from` on.

@@ -216,7 +216,7 @@ pub(crate) fn objection(
 /// Why a start is refused.
 pub(crate) struct Objection {
     /// The file is whole, and in another place.
-    is_moved: bool,
+    pub(crate) is_moved: bool,
     text: String,
 }
 
@@ -229,12 +229,17 @@ impl Objection {
         }
     }
 
-    /// As an error, with the last way out.
-    pub(crate) fn into_error(mut self) -> Error {
+    /// In words, with the last way out.
+    pub(crate) fn into_text(mut self) -> String {
         self.text.push_str(
             ", open a new epoch once with `--new-epoch` (`SqliteOptions::new_epoch`): whoever has seen what is lost is then told",
         );
-        Error::fatal(self.text)
+        self.text
+    }
+
+    /// As an error of class fatal.
+    pub(crate) fn into_error(self) -> Error {
+        Error::fatal(self.into_text())
     }
 }
 

@@ -5,7 +5,11 @@ use factum_core::{Error, Snapshot, StreamId, Version};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 
-use crate::{error::Doing, log::stream_number, number::signed};
+use crate::{
+    error::Doing,
+    log::stream_number,
+    number::{range, signed},
+};
 
 /// The snapshot of a stream, if it was saved with this fingerprint.
 pub(crate) fn read(
@@ -41,6 +45,36 @@ pub(crate) fn read(
         warn!("the snapshot of stream `{stream}` is damaged: it is made again from events");
     }
     Ok(found.flatten())
+}
+
+/// Which snapshots of a store are damaged. That harms nobody: they are made again from events.
+pub(crate) fn damaged(connection: &Connection, store: i64) -> Result<Vec<String>, Error> {
+    const WHAT: &str = "check the snapshots";
+    let (first, last) = range(store);
+    let mut statement = connection
+        .prepare("SELECT stream, fingerprint, version, state, checksum FROM snapshots WHERE stream BETWEEN ?1 AND ?2")
+        .doing(WHAT)?;
+    let mut rows = statement.query([first, last]).doing(WHAT)?;
+    let mut damaged = Vec::new();
+    while let Some(row) = rows.next().doing(WHAT)? {
+        let read = || {
+            let snapshot = Snapshot {
+                version: Version(row.get::<_, i64>(2)?.cast_unsigned()),
+                state: Bytes::from(row.get::<_, Vec<u8>>(3)?),
+            };
+            let (stream, fingerprint): (i64, String) = (row.get(0)?, row.get(1)?);
+            Ok::<_, rusqlite::Error>(
+                row.get::<_, i64>(4)? == checksum(stream, &fingerprint, &snapshot),
+            )
+        };
+        if !read().unwrap_or(false) {
+            let stream: i64 = row.get(0).doing(WHAT)?;
+            damaged.push(format!(
+                "the snapshot of stream number {stream} is damaged: it is made again from events"
+            ));
+        }
+    }
+    Ok(damaged)
 }
 
 fn checksum(stream: i64, fingerprint: &str, snapshot: &Snapshot) -> i64 {

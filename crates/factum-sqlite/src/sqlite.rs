@@ -84,11 +84,25 @@ impl Sqlite {
         if let Some(head) = head {
             // What was written last is what a crash may have torn: it is looked at before anybody builds upon it.
             let tail = Position(head.0.saturating_sub(log::INDEX_SLICE));
-            let number = shared.number;
-            let check = move |reading: &_| log::check(reading, number, tail, head, |_| Ok(()));
+            let checked = shared.clone();
+            let check = move |reading: &_| {
+                log::check(reading, checked.number, tail, head, |_| {
+                    checked.count_read(1);
+                    Ok(())
+                })
+            };
             self.file.read(check).await?;
         }
         Ok(Arc::new(SqliteStore::new(self.file.clone(), shared)))
+    }
+
+    /// Waits until nothing can be written any more, and says why: a sync has failed, or the file is damaged. Every
+    /// commit is refused from then on, and the process should end: only a new start looks at what the disk has.
+    ///
+    /// Cancel-safe. While all is well it waits for ever; it keeps nothing open.
+    pub fn failed(&self) -> impl Future<Output = Error> + Send + use<> {
+        let broken = self.file.broken.clone();
+        async move { broken.wait().await }
     }
 
     /// The file with everything in it.

@@ -155,7 +155,8 @@ impl StoreState {
         Ok(())
     }
 
-    fn load(
+    /// Reads the store `number` and all that follows from its rows. Changes nothing.
+    pub(crate) fn load(
         connection: &Connection,
         number: i64,
         shared: Option<Arc<Shared>>,

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     answers,
-    error::Doing,
+    error::{Doing, of_file},
     file::{File, closed},
     group::{CommitOrder, Order},
     inbox, log, message_ids, names,
@@ -178,7 +178,10 @@ impl Store for SqliteStore {
         }));
         Box::pin(async move {
             self.file.order(order).await?;
-            answer.await.map_err(|_| closed())?
+            match answer.await.map_err(|_| closed())? {
+                Err(CommitError::Failed(error)) => Err(of_file(error, &self.file.path).into()),
+                result => result,
+            }
         })
     }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,11 +15,11 @@ use std::{
 
 use factum_core::Error;
 use rusqlite::Connection;
-use tracing::error;
 
 use crate::{
+    broken::Broken,
     checkpointer::Checkpointer,
-    error::Doing,
+    error::{Doing, of_file},
     group::{Desk, Done, Order},
     opening, own_sql,
     queue::Queue,
@@ -41,6 +41,7 @@ const CACHE_KIB: i64 = 16 * 1024;
 /// The writing thread's own.
 pub(crate) struct Writer {
     connection: Connection,
+    path: PathBuf,
     orders: Arc<Queue<Order>>,
     /// Orders that were taken from the queue, and are carried out next: as many as the queue holds, at most.
     taken: VecDeque<Order>,
@@ -50,7 +51,7 @@ pub(crate) struct Writer {
     /// The size of the write-ahead log in pages, as of the last commit.
     wal_pages: Arc<AtomicU64>,
     /// Why nothing is written any more.
-    broken: Option<Error>,
+    broken: Broken,
 }
 
 impl Writer {
@@ -61,6 +62,7 @@ impl Writer {
         orders: Arc<Queue<Order>>,
         path: &Path,
         wal_bytes_max: u64,
+        broken: Broken,
         pages_max: Option<u32>,
     ) -> Result<Self, Error> {
         const WHAT: &str = "prepare the writing connection";
@@ -87,31 +89,29 @@ impl Writer {
             Ok(())
         };
         connection.wal_hook(Some(note)).doing(WHAT)?;
-        let checkpointer = Checkpointer::start(path, wal_bytes_max)?;
+        let checkpointer = Checkpointer::start(path, wal_bytes_max, broken.clone())?;
         Ok(Self {
             connection,
+            path: path.to_path_buf(),
             orders,
             taken: VecDeque::new(),
             stores: BTreeMap::new(),
             checkpointer,
             witness,
             wal_pages,
-            broken: None,
+            broken,
         })
     }
 
     /// Carries out orders until the queue is closed.
     pub(crate) fn run(mut self) {
         while let Some(order) = self.next() {
-            if self.broken.is_none() {
-                self.broken = self.checkpointer.failure();
-            }
-            match &self.broken {
-                Some(error) => order.refuse(error, &mut self.stores),
+            match self.broken.reason() {
+                Some(error) => order.refuse(&error, &mut self.stores),
                 None => self.group(order),
             }
         }
-        if self.broken.is_none() {
+        if self.broken.reason().is_none() {
             self.checkpointer.finish();
             self.witness.finish();
         }
@@ -133,7 +133,7 @@ impl Writer {
         if let Err(error) = begun.doing("begin a transaction") {
             // Nothing was written, so everybody may try again, unless the error says otherwise.
             if error.is_fatal() {
-                self.broken = Some(error.clone());
+                self.broken.set(&of_file(error.clone(), &self.path));
             }
             return first.refuse(&error, &mut self.stores);
         }
@@ -192,8 +192,8 @@ impl Writer {
             opening::advance_sequence(&self.connection, 1)?;
         }
         // The checkpointing thread may have found out meanwhile. What is not synced now was not acknowledged.
-        if let Some(failure) = self.checkpointer.failure() {
-            return Err(failure);
+        if let Some(error) = self.broken.reason() {
+            return Err(error);
         }
         let mut commit = self.connection.prepare_cached("COMMIT").doing("commit")?;
         commit.execute([]).doing("commit")?;
@@ -203,8 +203,7 @@ impl Writer {
     /// Undoes a group that has failed, in the file and in memory.
     fn undo(&mut self, error: &Error) {
         if error.is_fatal() {
-            error!("the writer stops: {error:#}");
-            self.broken = Some(error.clone());
+            self.broken.set(&of_file(error.clone(), &self.path));
         }
         if !self.connection.is_autocommit() {
             let undone = self
@@ -212,11 +211,10 @@ impl Writer {
                 .execute_batch("ROLLBACK")
                 .doing("undo a transaction");
             if let Err(error) = undone {
-                error!("the writer stops: {error:#}");
-                self.broken.get_or_insert(error);
+                self.broken.set(&error);
             }
         }
-        if self.broken.is_some() {
+        if self.broken.reason().is_some() {
             return;
         }
         // Stores that were made within the group are gone again.
@@ -235,17 +233,18 @@ impl Writer {
                 }
             });
         if let Some(error) = failed {
-            error!("the writer stops: {error:#}");
-            self.broken = Some(
-                Error::fatal("the state of the stores can't be read after a group has failed")
-                    .caused_by(error),
-            );
+            let what = "the state of the stores can't be read after a group has failed";
+            self.broken.set(&Error::fatal(what).caused_by(error));
         }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.broken
+                .set(&Error::fatal("the writing thread has panicked"));
+        }
         // Whatever ended this thread: nobody may wait for it.
         self.orders.abandon();
     }

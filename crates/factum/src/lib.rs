@@ -9,7 +9,9 @@ pub use factum_core::*;
 pub use factum_macros::Event;
 #[cfg(feature = "sqlite")]
 #[doc(inline)]
-pub use factum_sqlite::{Sqlite, SqliteBroker, SqliteOptions, SqliteStore};
+pub use factum_sqlite::{
+    Accept, Sqlite, SqliteBroker, SqliteOptions, SqliteStore, Verified, VerifiedStore, Verifying,
+};
 
 mod env;
 pub use env::system_env;

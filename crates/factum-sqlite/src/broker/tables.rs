@@ -309,6 +309,12 @@ pub(super) fn read(
             });
             messages.len() < limit.messages
         })?;
+        // Offsets are dense. Without this, a consumer would wait at a lost message for ever.
+        if messages.is_empty() {
+            return Err(damaged(format!(
+                "the message at offset {from} of partition `{wanted}`"
+            )));
+        }
     }
     let next = messages.last().map_or(from, |last| last.offset + 1);
     Ok(Slice {

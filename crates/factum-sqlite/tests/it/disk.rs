@@ -130,6 +130,7 @@ impl Drop for Life {
 }
 
 /// A number that a run is repeated with: `FACTUM_TEST_SEED`, or one that is new each time.
+#[expect(clippy::print_stderr, reason = "whoever repeats a run needs its seed")]
 fn seed() -> u64 {
     let told = std::env::var("FACTUM_TEST_SEED").ok();
     let seed = told.and_then(|seed| seed.parse().ok());

@@ -5,6 +5,7 @@ mod broker;
 #[cfg(target_os = "linux")]
 mod disk;
 mod file;
+mod markers;
 mod own_sql;
 mod plain;
 mod start;

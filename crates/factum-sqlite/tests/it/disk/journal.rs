@@ -75,7 +75,7 @@ impl Disk {
     pub(super) fn apply(&mut self, entry: &Entry) {
         match entry {
             Entry::Write(path, offset, data) => {
-                self.file(path).pending.push((*offset, Some(data.clone())))
+                self.file(path).pending.push((*offset, Some(data.clone())));
             }
             Entry::Truncate(path, length) => self.file(path).pending.push((*length, None)),
             Entry::Sync(path) => {
