@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use factum::{Accept, Timestamp};
 
 /// Where `serve` keeps its data, unless told otherwise.
 pub(crate) const DATA_DEFAULT: &str = "factum-data";
@@ -20,6 +21,7 @@ Examples (in a clone, `cargo run --` stands for `orders`):
   orders demo                             a tour of some seconds: success, failure, mending
   orders load --rate 200 --for 30s        200 orders a second for half a minute, then the invariants
   orders --data /srv/orders --listen 127.0.0.1:8080
+  orders store verify --data /srv/orders  read all of it, and name what is damaged
   FACTUM_TOKEN=ada=$(openssl rand -hex 20) orders --listen 0.0.0.0:7400 --host orders.example.org
 
 Speak to it (while it serves):
@@ -38,7 +40,7 @@ Logs go to standard error; RUST_LOG chooses what is logged (RUST_LOG=info, RUST_
 
 Exit codes:
   0  done; or stopped by SIGTERM or ctrl-c, in good order
-  1  failed, or an invariant is broken
+  1  failed, or an invariant is broken, or the data directory is damaged
   2  the command line can't be understood";
 
 /// The command line.
@@ -128,6 +130,40 @@ pub(crate) struct Options {
     /// By default the aggregates say. Fewer make the first command on a long one quicker.
     #[arg(long, global = true, value_name = "EVENTS", verbatim_doc_comment)]
     pub(crate) snapshot_every: Option<u64>,
+
+    /// Say that the data directory was moved here from another disk or machine.
+    ///
+    /// A start refuses a directory that was copied or moved. Say this once, and only if the
+    /// former one is never used again and this is its latest state.
+    #[arg(
+        long,
+        global = true,
+        conflicts_with = "new_epoch",
+        verbatim_doc_comment
+    )]
+    pub(crate) moved: bool,
+
+    /// Take the data directory as it is, and begin a new epoch in each of its stores.
+    ///
+    /// For a copy, an older state, or one that has lost what was acknowledged: whoever has
+    /// seen more than is there is told so. Say this once; each start that says it begins
+    /// another epoch.
+    #[arg(long, global = true, verbatim_doc_comment)]
+    pub(crate) new_epoch: bool,
+}
+
+impl Options {
+    /// What the person has said about the data directory.
+    pub(crate) fn accept(&self, now: Timestamp) -> Accept {
+        if self.new_epoch {
+            let reason = "`--new-epoch` at the start".into();
+            Accept::NewEpoch { at: now, reason }
+        } else if self.moved {
+            Accept::Moved
+        } else {
+            Accept::Nothing
+        }
+    }
 }
 
 /// What the program can do.
@@ -144,6 +180,28 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Place many orders, and show how fast they are taken and that nothing breaks
     Load(Load),
+    /// Look after a data directory that nobody serves
+    #[command(subcommand)]
+    Store(Store),
+}
+
+/// What can be done with a data directory.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Store {
+    /// Read all of it, and name what is damaged
+    ///
+    /// Reads every page, index, record and message of the directory that `--data` names, and
+    /// changes nothing. Ends with exit code 1 if anything is damaged or missing.
+    #[command(verbatim_doc_comment)]
+    Verify(Verify),
+}
+
+/// How to verify.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Verify {
+    /// How to write what was found
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
 }
 
 /// How to play the tour.

@@ -7,6 +7,7 @@ mod failure;
 mod load;
 mod screen;
 mod server;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -14,7 +15,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, Store},
     failure::Failure,
     screen::Screen,
 };
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // What the demo and the load break on purpose (a gateway, a message) they show themselves.
     let default = match cli.asked() {
-        Command::Serve => "warn",
+        Command::Serve | Command::Store(_) => "warn",
         Command::Demo(_) | Command::Load(_) => "off",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
             Command::Serve => server::serve(&cli.options).await,
             Command::Demo(demo) => or_interrupted(demo::run(&cli.options, &demo)).await,
             Command::Load(load) => or_interrupted(load::run(&cli.options, &load)).await,
+            Command::Store(Store::Verify(how)) => verify::run(&cli.options, &how),
         }
     });
     match result {

@@ -10,8 +10,9 @@ pub use quiet::Quiet;
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use factum::{
-    App, Broker, Commands, Env, Error, Event as _, Queries, RetryPolicy, Running, RunningService,
-    Service, ServiceName, Sqlite, SqliteOptions, Store, Topic, TopicSpec, system_env,
+    Accept, App, Broker, Commands, Env, Error, Event as _, Queries, RetryPolicy, Running,
+    RunningService, Service, ServiceName, Sqlite, SqliteOptions, Status, Store, Timestamp, Topic,
+    TopicSpec, system_env,
 };
 
 use crate::{
@@ -96,6 +97,8 @@ pub struct PlatformOptions {
     pub retention_bytes: Option<u64>,
     /// After how many events of an aggregate a snapshot of it is kept. Default: as the aggregates say.
     pub snapshot_every: Option<u64>,
+    /// What a person has said about a data directory that a start would refuse. Default: nothing.
+    pub accept: Accept,
 }
 
 impl PlatformOptions {
@@ -106,6 +109,7 @@ impl PlatformOptions {
             retry: RetryPolicy::default(),
             retention_bytes: None,
             snapshot_every: None,
+            accept: Accept::Nothing,
         }
     }
 
@@ -127,6 +131,13 @@ impl PlatformOptions {
     #[must_use]
     pub fn snapshot_every(mut self, events: Option<u64>) -> Self {
         self.snapshot_every = events;
+        self
+    }
+
+    /// With what a person has said about a data directory that a start would refuse.
+    #[must_use]
+    pub fn accept(mut self, accept: Accept) -> Self {
+        self.accept = accept;
         self
     }
 }
@@ -171,7 +182,10 @@ impl Platform {
         let data = &options.data;
         let env = system_env();
         // First of all: whoever has the file has the directory, the books included.
-        let sqlite = Sqlite::open(&SqliteOptions::new(data))?;
+        let mut file = SqliteOptions::new(data);
+        file.accept = options.accept.clone();
+        let sqlite = Sqlite::open(&file)?;
+        let now = env.clone();
         let books = data.join("outside");
         let outside = Outside::open(&books).map_err(|error| {
             let books = books.display();
@@ -194,6 +208,13 @@ impl Platform {
             outside,
         };
         let platform = Self::run(world, &options).await?;
+        let (failed, running) = (sqlite.failed(), Arc::downgrade(&platform.running));
+        tokio::spawn(async move {
+            let error = failed.await;
+            if let Some(running) = running.upgrade() {
+                tell_failure(&running, &error, now.now());
+            }
+        });
         Ok(Self {
             sqlite: Some(sqlite),
             ..platform
@@ -227,6 +248,14 @@ impl Platform {
             outside,
             sqlite: None,
         })
+    }
+
+    /// Waits until the data directory can't be written to any more, and says why. Without one, for ever.
+    pub async fn failed(&self) -> Error {
+        match &self.sqlite {
+            Some(sqlite) => sqlite.failed().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// All that runs.
@@ -290,6 +319,15 @@ impl Platform {
         if let Some(sqlite) = self.sqlite.clone() {
             sqlite.close().await;
         }
+    }
+}
+
+/// Tells the health of every service that its store can't be written to.
+fn tell_failure(running: &Running, error: &Error, now: Timestamp) {
+    for service in running.services() {
+        let part = format!("{}/store", service.name());
+        let status = Status::Failed(format!("{error:#}"));
+        service.health().set(&part, status, now);
     }
 }
 

@@ -64,7 +64,8 @@ impl Server {
         let settings = PlatformOptions::new(data)
             .retry(retry.clone())
             .retention_bytes(options.retention_bytes)
-            .snapshot_every(options.snapshot_every);
+            .snapshot_every(options.snapshot_every)
+            .accept(options.accept(env.now()));
         let platform = Platform::open(settings).await.map_err(|error| {
             Failure::while_(format!("can't start on `{}`", data.display()), error)
         })?;
@@ -132,7 +133,23 @@ pub(crate) async fn serve(options: &Options) -> Result<(), Failure> {
         .unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
     let server = Server::start(options, &data, &RetryPolicy::default()).await?;
     greet(&server, &data, !options.tokens.is_empty());
-    stop.await;
+    let failed = tokio::select! {
+        () = stop => None,
+        error = server.platform.failed() => Some(error),
+    };
+    if let Some(error) = failed {
+        // Queries and health are answered until the services have given back what they hold.
+        Screen::error(&format!("the data directory has failed: {error:#}"));
+        server.platform.running().stop().await;
+        server.stop().await?;
+        return Err(Failure::while_(
+            format!(
+                "stopped, since nothing can be written to `{}`",
+                data.display()
+            ),
+            error,
+        ));
+    }
     Screen::say("stopping: what is under way is finished or given back");
     server.stop().await?;
     Screen::say("stopped");

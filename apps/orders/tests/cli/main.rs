@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at an error")]
 
+#[cfg(target_os = "linux")]
+mod disk;
 mod surface;
 
 use std::{
@@ -66,9 +68,13 @@ impl Served {
                 shell
             }
         };
+        Self::spawn(command.arg("--data").arg(data.path()))
+    }
+
+    /// What the command serves, on a free port.
+    fn spawn(command: &mut Command) -> Self {
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--data"])
-            .arg(data.path())
+            .args(["--listen", "127.0.0.1:0"])
             .env("RUST_LOG", "off")
             .stdout(Stdio::piped())
             .spawn()
