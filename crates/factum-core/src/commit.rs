@@ -225,9 +225,20 @@ pub struct VoidInput {
     pub trying: Option<Option<Trying>>,
     /// Whether the owner leaves in good order: it has nothing in flight and will write no more.
     pub release: bool,
-    /// From here on a source's chain goes on behind this place, whatever is missing before it: a loss that an operator
-    /// accepts. Never goes back by this.
-    pub accept: Option<(StoreId, At)>,
+    /// A loss that an operator accepts.
+    pub accept: Option<AcceptedLoss>,
+}
+
+/// A source's chain goes on behind a place, whatever is missing before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptedLoss {
+    /// The source.
+    pub source: StoreId,
+    /// The last place that was taken from it before what is missing. Refused as long as the row has not come to it:
+    /// the group is then still at work on messages before it, which would be taken for duplicates.
+    pub last: At,
+    /// Where the chain goes on. Never goes back by this.
+    pub from: At,
 }
 
 /// A parked message, retried by the owner of its partition.

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{At, Error, Fence, Group, Lasts, Link, Start, StoreId, Topic};
+use crate::{AcceptedLoss, Error, Fence, Group, Lasts, Link, Start, Topic};
 
 /// How many offsets above `low` may be finished before it: the bound of the bitmap, and so of the row.
 pub const WINDOW_MAX: u64 = 4096;
@@ -135,19 +135,28 @@ impl InboxRow {
         Ok(())
     }
 
-    /// Lets the chain of `source` go on behind `at`, whatever is missing before it.
+    /// Lets a source's chain go on behind a place, whatever is missing before it.
     ///
     /// # Errors
     ///
-    /// Class poison when the group has come that far already: an older place would let what was done come again.
-    pub fn accept(&mut self, source: StoreId, at: At) -> Result<(), Error> {
-        let last = self.lasts.get(source);
-        if at <= last {
+    /// Class poison when the group has come that far already: an older place would let what was done come again. Class
+    /// conflict when it does not stand at the place before what is missing: what it is still at work on is not missing,
+    /// and must not be taken for a duplicate.
+    pub fn accept(&mut self, loss: AcceptedLoss) -> Result<(), Error> {
+        let AcceptedLoss { source, last, from } = loss;
+        let known = self.lasts.get(source);
+        if from <= known {
             return Err(Error::poison(format!(
-                "the chain of source {source} can't go on behind {at}: the last place taken from it is {last}"
+                "the chain of source {source} can't go on behind {from}: the last place taken from it is {known}"
             )));
         }
-        self.lasts.set(source, at);
+        if known != last {
+            return Err(Error::conflict(format!(
+                "the chain of source {source} can't go on behind {from} yet: all before {last} was taken, and the group \
+                 has finished it up to {known} only"
+            )));
+        }
+        self.lasts.set(source, from);
         Ok(())
     }
 }

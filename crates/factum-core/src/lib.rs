@@ -67,9 +67,9 @@ pub mod parking;
 pub use parking::{FailureNote, InvalidParkedId, Parked, ParkedId, ParkedState, Room};
 pub mod commit;
 pub use commit::{
-    Answered, Append, AuditEntry, CommandInput, Commit, CommitError, Committed, Condition,
-    Disposition, Input, LogInput, MessageInput, OperatorAction, OperatorInput, ParkedInput,
-    RelayInput, Retried, Timer, TimerInput, TimerWrite, VoidInput,
+    AcceptedLoss, Answered, Append, AuditEntry, CommandInput, Commit, CommitError, Committed,
+    Condition, Disposition, Input, LogInput, MessageInput, OperatorAction, OperatorInput,
+    ParkedInput, RelayInput, Retried, Timer, TimerInput, TimerWrite, VoidInput,
 };
 pub mod store;
 pub use store::{

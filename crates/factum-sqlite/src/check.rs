@@ -130,8 +130,8 @@ impl StoreState {
                     row.trying = trying;
                 }
                 row.clean |= void.release;
-                if let Some((source, at)) = void.accept {
-                    row.accept(source, at)?;
+                if let Some(loss) = void.accept {
+                    row.accept(loss)?;
                 }
                 Ok((Some(row), None))
             }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::{By, Operations};
 use crate::Incident;
 use factum_core::{
-    At, Commit, CommitError, Error, InboxId, Input, LogFilter, Position, RelayInput, Start,
-    StoreId, Topic, VoidInput,
+    AcceptedLoss, At, Commit, CommitError, Error, InboxId, InboxRow, Input, LogFilter, Position,
+    RelayInput, Start, StoreId, Topic, VoidInput,
 };
 
 /// How many records are read at a time, to find the last of each partition.
@@ -123,7 +123,7 @@ impl Operations {
     /// # Errors
     ///
     /// Class poison without a reason, when this service has no such inbox, or when the group has come further
-    /// already; else what the store says.
+    /// already; class conflict as long as it is at work on messages before what is missing; else what the store says.
     pub async fn accept_loss(&self, accepted: &Accepted, by: &By) -> Result<(), Error> {
         let Accepted {
             inbox,
@@ -144,8 +144,13 @@ impl Operations {
                 self.core.service
             )));
         };
+        let loss = AcceptedLoss {
+            source: *source,
+            last: self.last_taken(inbox, *source, known),
+            from: *from,
+        };
         // Before the owner is disturbed.
-        known.clone().accept(*source, *from)?;
+        known.clone().accept(loss)?;
         for _ in 0..CLAIMS_MAX {
             let row = store.claim_inbox(inbox, Start::Beginning, 0).await?;
             let input = Input::Void(VoidInput {
@@ -155,7 +160,7 @@ impl Operations {
                 trying: None,
                 // As it was found: an owner that was at work has not left in good order.
                 release: row.clean,
-                accept: Some((*source, *from)),
+                accept: Some(loss),
             });
             let subject = format!("{inbox} of {source} from {from}");
             if self.own(input, "accept-loss", subject, by).await? {
@@ -171,6 +176,15 @@ impl Operations {
         let what =
             format!("the owner of `{inbox}` claims it faster than this is written: try again");
         Err(Error::conflict(what))
+    }
+
+    /// The last place that a group has taken from a source before what is missing, as far as it has read the partition.
+    fn last_taken(&self, inbox: &InboxId, source: StoreId, row: &InboxRow) -> At {
+        let incidents = self.incidents().into_iter();
+        let mut incidents =
+            incidents.filter(|incident| incident.inbox == *inbox && incident.source == source);
+        let taken = incidents.next().map(|incident| incident.last);
+        taken.unwrap_or_else(|| row.lasts.get(source))
     }
 
     /// Writes what an owner writes, with its audit entry. `false`: somebody else has become the owner meanwhile.

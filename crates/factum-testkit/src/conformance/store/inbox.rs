@@ -326,17 +326,22 @@ pub async fn an_attempt_mark_is_kept_until_its_message_is_finished(harness: &dyn
     assert_eq!(owner.row(&world).await.trying, None, "taken away");
 }
 
-/// An operator may accept that messages of a source are missing: its chain goes on behind a place, and never before
-/// what was taken already.
+/// An operator may accept that messages of a source are missing: its chain goes on behind a place, never before what
+/// was taken already, and not as long as the group is at work on what comes before.
 pub async fn an_accepted_loss_moves_a_sources_last_place_on_and_never_back(
     harness: &dyn StoreHarness,
 ) {
     let world = World::create(harness).await;
     let owner = Owner::of_payment(&world).await;
     let source = StoreId(Uuid::from_u128(7));
-    let accept = |position| {
+    let accept = |last, from| {
+        let loss = factum_core::AcceptedLoss {
+            source,
+            last,
+            from: At::new(1, from),
+        };
         let input = factum_core::VoidInput {
-            accept: Some((source, At::new(1, position))),
+            accept: Some(loss),
             ..owner.void_input(delivered_up_to(0))
         };
         Commit {
@@ -344,11 +349,20 @@ pub async fn an_accepted_loss_moves_a_sources_last_place_on_and_never_back(
             ..world.commit()
         }
     };
-    let row = world.apply(accept(5)).await.inbox.expect("the row is told");
+    let early = world.store.commit(accept(At::new(1, 3), 5)).await;
+    assert_eq!(
+        early.expect_err("it has not come to 1-3").class(),
+        factum_core::ErrorClass::Conflict
+    );
+    let row = world.apply(accept(At::ZERO, 5)).await;
+    let row = row.inbox.expect("the row is told");
     assert_eq!(row.lasts.get(source), At::new(1, 5));
     assert_eq!(row.low, 0, "nothing of the partition is finished by it");
     for position in [4, 5] {
-        let refused = world.store.commit(accept(position)).await;
+        let refused = world
+            .store
+            .commit(accept(row.lasts.get(source), position))
+            .await;
         assert_eq!(
             refused.expect_err("it goes back").class(),
             factum_core::ErrorClass::Poison
