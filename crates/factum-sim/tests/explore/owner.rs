@@ -1,0 +1,799 @@
+//! Owners of the consumed partition: the real picture and the real commits, with handlers that may fail, on members
+//! that crash, are paused and wake up.
+//!
+//! What an owner does with an answer is what the runtime does with it.
+
+use factum_core::{
+    Advance, Commit, CommitError, CommitId, Committed, Disposition, FailureClass, FailureNote,
+    Fence, InboxRow, Input, Lane, Message, MessageInput, Parked, ParkedFilter, ParkedId,
+    ParkedInput, ParkedState, Partition, Retried, Start, Timestamp, Trying, VoidInput,
+};
+use factum_sim::explore::{Kind, Next, Part};
+use uuid::Uuid;
+
+use crate::{
+    bounds::{CONSUMED, Consuming},
+    mutation::Mutation,
+    story::{Fact, How, What},
+    world::{Act, COURSE, FAULT, FENCE, Halt, Happened, SOUND, Steps, World, noted},
+};
+
+/// A time behind all others.
+fn late() -> Timestamp {
+    Timestamp::from_micros(i64::MAX)
+}
+
+/// An owner of the partition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Owner {
+    pub(crate) fence: Fence,
+    pub(crate) partition: Partition,
+    /// What it has seen, as it would tell the store.
+    pub(crate) seen: Advance,
+    /// What runs, in the order of offsets.
+    pub(crate) jobs: Vec<Job>,
+    /// Rows that it still has to release (M21).
+    promoted: Vec<Parked>,
+}
+
+/// Something that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Job {
+    pub(crate) work: Work,
+    /// The effects that its handler saw.
+    saw: u32,
+    /// Owners have died of it too often: its handler does not run.
+    doomed: bool,
+    pub(crate) stage: Stage,
+}
+
+/// What it is that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Work {
+    /// A message from the partition.
+    Live(Message),
+    /// One whose lane is parked.
+    Waits(Message),
+    /// One whose event id turned out to be taken.
+    Repeats(Message),
+    /// A parked message.
+    Again(Box<Parked>),
+}
+
+/// How far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stage {
+    /// Its handler has run.
+    Ran,
+    /// Its commit is made, with what had been seen by then, and not applied yet.
+    Queued(Advance),
+    /// It was applied or refused, and the answer is not heard yet.
+    Answered(Box<Outcome>),
+}
+
+/// How it ended: the runtime's own list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    Finished(InboxRow, bool),
+    Retried { parked: bool },
+    Lane { parked: bool },
+    NoRoom,
+    Repeats,
+    Reclaim,
+}
+
+impl Owner {
+    /// Changes the picture.
+    fn picture(&mut self, change: impl FnOnce(&mut Partition)) {
+        change(&mut self.partition);
+        // Also so that two pictures that differ only in whether they have told it yet are the same.
+        self.seen = self.partition.advance();
+    }
+}
+
+impl Job {
+    pub(crate) fn message(&self) -> &Message {
+        match &self.work {
+            Work::Live(message) | Work::Waits(message) | Work::Repeats(message) => message,
+            Work::Again(parked) => &parked.message,
+        }
+    }
+
+    fn fact(&self) -> u8 {
+        fact_of(self.message())
+    }
+}
+
+fn fact_of(message: &Message) -> u8 {
+    World::fact_of(message.value.as_ref().expect("each message has a value"))
+}
+
+pub(crate) fn commit(input: Input, now: Timestamp) -> Commit {
+    let mut commit = Commit::new(CommitId(Uuid::max()), now);
+    commit.input = input;
+    commit
+}
+
+fn note(now: Timestamp) -> FailureNote {
+    FailureNote {
+        class: FailureClass::Rejected,
+        message: String::new(),
+        cause: String::new(),
+        handler: None,
+        at: now,
+    }
+}
+
+impl World {
+    fn consuming(&self) -> Consuming {
+        self.setting
+            .bounds
+            .consuming
+            .expect("there are owners only where something is consumed")
+    }
+
+    /// The time at which the `nth` owner claims. What is parked in its time is due a little later, so that the next
+    /// owner finds it due when it claims, as one that is no faster than a person does.
+    fn claimed_at(nth: u64) -> Timestamp {
+        Timestamp::from_micros(i64::try_from(nth * 10).expect("a small world has few owners"))
+    }
+
+    /// The time of the present owner's commits.
+    pub(crate) fn now(&self) -> Timestamp {
+        let row = self.group.inbox(&self.setting.inbox);
+        Self::claimed_at(row.map_or(0, |row| row.fence.owner.0))
+            + std::time::Duration::from_micros(1)
+    }
+
+    pub(crate) fn stored_fence(&self) -> Option<Fence> {
+        let row = self.group.inbox(&self.setting.inbox);
+        row.map(|row| row.fence)
+    }
+
+    /// The steps of members and owners.
+    pub(crate) fn owner_steps<F: FnMut(Next<Self>)>(steps: &mut Steps<'_, F>) {
+        let world = steps.world;
+        if world.setting.bounds.consuming.is_none() {
+            return;
+        }
+        match (world.assigned, &world.read) {
+            (None, None) if world.plants(Mutation::M16) && world.stored_fence().is_some() => {
+                steps.show(What::ReadRow, |world| {
+                    world.read = world.group.inbox(&world.setting.inbox).cloned();
+                    Ok(COURSE)
+                });
+            }
+            (None, None) => steps.show(What::Claim, |world| {
+                world.claim(true);
+                Ok(COURSE)
+            }),
+            (None, Some(_)) => steps.show(What::RaiseFence, |world| {
+                world.claim(true);
+                Ok(COURSE)
+            }),
+            (Some(_), _) => {}
+        }
+        if world.left.late_claims > 0 {
+            steps.show(What::LateClaim, |world| {
+                world.left.late_claims -= 1;
+                world.claim(false);
+                Ok(FAULT)
+            });
+        }
+        if world.left.moves > 0 && world.assigned.is_some() {
+            steps.show(What::Move, |world| {
+                world.left.moves -= 1;
+                world.assigned = None;
+                Ok(FAULT)
+            });
+        }
+        for index in 0..world.owners.len() {
+            world.steps_of_owner(index, steps);
+        }
+    }
+
+    fn steps_of_owner<F: FnMut(Next<Self>)>(&self, index: usize, steps: &mut Steps<'_, F>) {
+        let owner = &self.owners[index];
+        let fence = owner.fence;
+        if owner.partition.has_room()
+            && let Some((offset, entry)) =
+                self.topic[CONSUMED as usize].next(owner.partition.poll())
+        {
+            steps.show(What::Poll(fence, offset, Fact(entry.fact)), |world| {
+                world.poll(index);
+                Ok(COURSE)
+            });
+        }
+        if owner.jobs.len() < self.consuming().concurrency {
+            self.starting_steps(index, steps);
+        }
+        for (nth, job) in owner.jobs.iter().enumerate() {
+            let fact = Fact(job.fact());
+            match &job.stage {
+                Stage::Ran if self.consuming().slow => {
+                    steps.show(What::Queue(fence, fact), |world| {
+                        world.owners[index].change(|owner| {
+                            owner.jobs[nth].stage = Stage::Queued(owner.seen.clone());
+                        });
+                        Ok(COURSE)
+                    });
+                }
+                Stage::Ran | Stage::Queued(_) => {
+                    for how in self.hows(job) {
+                        steps.show(What::Commit(fence, fact, how), |world| {
+                            world.commit_job(index, nth, how)
+                        });
+                    }
+                }
+                Stage::Answered(outcome) => steps.show(What::Answer(fence, fact), |world| {
+                    Ok(world.answer(index, nth, (**outcome).clone()))
+                }),
+            }
+        }
+        if self.owes_void(owner) && !self.plants(Mutation::M17) {
+            steps.show(What::Void(fence), |world| world.void(index));
+        }
+        if !owner.promoted.is_empty() {
+            steps.show(What::Promote(fence), |world| {
+                let row = world.owners[index].change(|owner| owner.promoted.remove(0));
+                world.group.change(|group| group.put_parked(row));
+                Ok(COURSE)
+            });
+        }
+        if self.left.crashes > 0 {
+            steps.show(What::Crash(fence), |world| {
+                world.left.crashes -= 1;
+                world.end_owner(index);
+                Ok(FAULT)
+            });
+        }
+        if self.assigned == Some(index) {
+            if self.left.releases > 0 && owner.jobs.is_empty() {
+                steps.show(What::Release(fence), |world| world.release(index));
+            }
+        } else {
+            steps.show(What::OwnerIsTold(fence), |world| {
+                world.end_owner(index);
+                Ok(FAULT)
+            });
+        }
+    }
+
+    /// How a handler may end.
+    fn hows(&self, job: &Job) -> impl Iterator<Item = How> + use<> {
+        let runs = matches!(job.work, Work::Live(_) | Work::Again(_)) && !job.doomed;
+        let (fails, skips) = (runs && self.left.failures > 0, runs && self.left.skips > 0);
+        let all = [
+            (!job.doomed, How::Well),
+            (fails, How::FailsForNow),
+            (fails || job.doomed, How::FailsForGood),
+            (skips, How::Skips),
+        ];
+        all.into_iter().filter_map(|(may, how)| may.then_some(how))
+    }
+
+    /// What an owner may start.
+    fn starting_steps<F: FnMut(Next<Self>)>(&self, index: usize, steps: &mut Steps<'_, F>) {
+        let owner = &self.owners[index];
+        let mut picture = owner.partition.clone();
+        let due = self.look(&mut picture);
+        if let Some(job) = picture.clone().start() {
+            let message = &job.message;
+            let what = What::Run(owner.fence, message.offset, Fact(fact_of(message)));
+            let picture = picture.clone();
+            steps.show(what, |world| world.run(index, picture));
+        }
+        for parked in due {
+            let fact = Fact(fact_of(&parked.message));
+            let what = What::Retry(owner.fence, parked.id.offset, fact);
+            let picture = picture.clone();
+            steps.show(what, |world| world.retry(index, picture, parked));
+        }
+    }
+
+    /// An owner looks up the retries that are due.
+    fn look(&self, picture: &mut Partition) -> Vec<Parked> {
+        let filter = ParkedFilter {
+            inbox: Some(self.setting.inbox.clone()),
+            state: Some(ParkedState::Retrying),
+            due: Some(late()),
+            ..ParkedFilter::default()
+        };
+        let due = self.group.parked(&filter);
+        let suspect = |row: &Parked| row.due <= picture.suspects_due_by();
+        if !due.iter().any(suspect) {
+            picture.no_suspects();
+        }
+        due
+    }
+
+    /// A member claims the inbox.
+    fn claim(&mut self, assigned: bool) {
+        let setting = self.setting.clone();
+        let inbox = &setting.inbox;
+        let shelf = &self.topic[CONSUMED as usize];
+        let (end, start) = (shelf.end(), setting.bounds.start);
+        let low = match start {
+            Start::Beginning => shelf.first,
+            Start::Anchor => end,
+        };
+        if shelf.begins.is_none() {
+            self.begin_group();
+        }
+        let claimed = self
+            .group
+            .change(|group| group.claim_inbox(inbox, start, low));
+        let fence = claimed.fence;
+        let mut row = match self.read.take().filter(|_| assigned) {
+            Some(read) => InboxRow { fence, ..read },
+            None => claimed,
+        };
+        if self.plants(Mutation::M14) {
+            let done = row.done.iter().map(|bit| row.low + bit);
+            let entries = &self.topic[CONSUMED as usize].entries;
+            let links = done.filter_map(|offset| entries[crate::topic::index(offset)]?.link);
+            if let Some(last) = links.map(|link| link.at).max() {
+                let known = row.lasts.get(setting.source);
+                row.lasts.set(setting.source, last.max(known));
+            }
+        }
+        let lanes = self.group.parked_lanes(inbox, self.consuming().lanes_known);
+        let now = Self::claimed_at(fence.owner.0);
+        let mut partition =
+            Partition::new(row, lanes, end, now).reading_ahead(self.consuming().ahead);
+        let owner = Owner {
+            fence,
+            seen: partition.advance(),
+            partition,
+            jobs: Vec::new(),
+            promoted: Vec::new(),
+        };
+        self.owners.push(Part::new(owner));
+        if assigned {
+            self.assigned = Some(self.owners.len() - 1);
+        }
+    }
+
+    /// An owner ends, and forgets all.
+    fn end_owner(&mut self, index: usize) {
+        self.owners.remove(index);
+        self.assigned = match self.assigned {
+            Some(assigned) if assigned == index => None,
+            Some(assigned) if assigned > index => Some(assigned - 1),
+            other => other,
+        };
+    }
+
+    fn message(&self, offset: u64, fact: u8) -> Message {
+        let truth = &self.truths.all[usize::from(fact)];
+        Message {
+            topic: self.setting.topic.clone(),
+            partition: CONSUMED,
+            offset,
+            timestamp: Timestamp::UNIX_EPOCH,
+            key: self.setting.keys[truth.record].clone(),
+            headers: factum_core::Headers::new(),
+            value: Some(Self::data_of(fact)),
+        }
+    }
+
+    fn poll(&mut self, index: usize) {
+        let poll = self.owners[index].partition.poll();
+        let next = self.topic[CONSUMED as usize].next(poll);
+        let (offset, entry) = next.expect("there is a message to poll");
+        let mut link = self.read_link(entry.link);
+        if self.plants(Mutation::M15) && self.owners[index].partition.row().is_done(offset) {
+            link = None;
+        }
+        let message = self.message(offset, entry.fact);
+        self.owners[index].change(|owner| {
+            owner.picture(|picture| {
+                picture.polled(message, link, true);
+            });
+        });
+    }
+
+    /// The oldest message that may start starts, and its handler runs.
+    fn run(&mut self, index: usize, mut picture: Partition) -> Act {
+        let job = picture.start().ok_or(Halt::Never)?;
+        let unseen = self.plants(Mutation::M3) || self.plants(Mutation::M19);
+        let work = if job.wait && !unseen {
+            Work::Waits(job.message)
+        } else {
+            Work::Live(job.message)
+        };
+        self.start(index, picture, work, job.trying)
+    }
+
+    /// A parked message is tried again.
+    fn retry(&mut self, index: usize, mut picture: Partition, parked: Parked) -> Act {
+        let mark = picture.retry_mark(&parked.id, parked.due);
+        picture.set_parked(&parked.lane, true);
+        let beside = self.plants(Mutation::M19);
+        let twice = self.owners[index]
+            .jobs
+            .iter()
+            .any(|job| matches!(&job.work, Work::Again(row) if row.id == parked.id));
+        if beside && twice || !beside && !picture.start_retry(&parked.lane) {
+            return Err(Halt::Never);
+        }
+        self.start(index, picture, Work::Again(Box::new(parked)), mark)
+    }
+
+    fn start(&mut self, index: usize, picture: Partition, work: Work, mark: Option<Trying>) -> Act {
+        let doomed = mark.is_some_and(|mark| mark.tries > self.consuming().crashes_max);
+        let job = Job {
+            work,
+            saw: self.applied,
+            doomed,
+            stage: Stage::Ran,
+        };
+        let mut row = None;
+        let mark = mark.filter(|_| !doomed);
+        if mark.is_some() {
+            row = self.commit_void(index, mark, false)?;
+            if row.is_none() {
+                return Ok(self.reclaim(index));
+            }
+        }
+        self.owners[index].change(|owner| {
+            owner.partition = picture;
+            owner.jobs.push(job);
+            owner.jobs.sort_by_key(|job| job.message().offset);
+            owner.picture(|picture| row.into_iter().for_each(|row| picture.written(row)));
+        });
+        Ok(match mark {
+            Some(_) => noted(Kind::Course, "behind an attempt mark"),
+            None => COURSE,
+        })
+    }
+
+    /// An owner finds that it is fenced, and ends.
+    fn reclaim(&mut self, index: usize) -> Happened {
+        self.end_owner(index);
+        noted(Kind::Course, "it is fenced, and ends")
+    }
+
+    /// The fence that an owner's commit carries.
+    fn carried(&self, fence: Fence, parked: bool) -> Fence {
+        let forged = self.plants(Mutation::M2) || parked && self.plants(Mutation::M18);
+        if forged {
+            return self.stored_fence().unwrap_or(fence);
+        }
+        fence
+    }
+
+    /// Commits the row alone; none when the owner is fenced.
+    fn commit_void(
+        &mut self,
+        index: usize,
+        trying: Option<Trying>,
+        release: bool,
+    ) -> Result<Option<InboxRow>, Halt> {
+        let fence = self.owners[index].fence;
+        let advance = self.owners[index].seen.clone();
+        let input = Input::Void(VoidInput {
+            inbox: self.setting.inbox.clone(),
+            fence: self.carried(fence, false),
+            advance,
+            trying: trying.map(Some),
+            release,
+            accept: None,
+        });
+        match self.commit_input(input) {
+            Ok(committed) => Ok(committed.inbox),
+            Err(CommitError::Fenced { .. }) => Ok(None),
+            Err(error) => Err(refused(&error)),
+        }
+    }
+
+    fn commit_input(&mut self, input: Input) -> Result<Committed, CommitError> {
+        let commit = commit(input, self.now());
+        self.group.change(|group| group.commit(commit))
+    }
+
+    /// Whether an owner owes the row alone, and commits it now.
+    fn owes_void(&self, owner: &Owner) -> bool {
+        let partition = &owner.partition;
+        let half = (partition.poll() - partition.row().low) * 2 >= self.consuming().ahead;
+        partition.owes_void() && (partition.running() == 0 || half)
+    }
+
+    fn void(&mut self, index: usize) -> Act {
+        let Some(row) = self.commit_void(index, None, false)? else {
+            return Ok(self.reclaim(index));
+        };
+        self.owners[index].change(|owner| owner.picture(|picture| picture.written(row)));
+        Ok(COURSE)
+    }
+
+    /// An owner that runs nothing gives the partition back.
+    fn release(&mut self, index: usize) -> Act {
+        self.left.releases -= 1;
+        self.commit_void(index, None, true)?;
+        self.end_owner(index);
+        Ok(FAULT)
+    }
+
+    /// What runs is committed, and, unless answers are late, the answer is heard.
+    fn commit_job(&mut self, index: usize, nth: usize, how: How) -> Act {
+        let mut kind = Kind::Course;
+        let job = self.owners[index].jobs[nth].clone();
+        if how != How::Well && !job.doomed {
+            match how {
+                How::Skips => self.left.skips -= 1,
+                _ => self.left.failures -= 1,
+            }
+            kind = Kind::Fault;
+        }
+        let advance = match &job.stage {
+            Stage::Queued(advance) => advance.clone(),
+            _ => self.owners[index].seen.clone(),
+        };
+        let outcome = match &job.work {
+            Work::Again(parked) => self.commit_retry(index, &job, parked, how)?,
+            _ => self.commit_live(index, &job, advance, how)?,
+        };
+        if self.consuming().slow {
+            self.owners[index].change(|owner| {
+                owner.jobs[nth].stage = Stage::Answered(Box::new(outcome));
+            });
+            return Ok(noted(kind, ""));
+        }
+        Ok(self.answer(index, nth, outcome).of_kind(kind))
+    }
+
+    /// The runtime's way with a live message's commit.
+    fn commit_live(
+        &mut self,
+        index: usize,
+        job: &Job,
+        advance: Advance,
+        how: How,
+    ) -> Result<Outcome, Halt> {
+        let message = job.message();
+        let (lane, fact) = (message.lane(), job.fact());
+        let fence = self.owners[index].fence;
+        let room = self.setting.room;
+        let mut unparked = false;
+        let disposition = match (&job.work, how) {
+            (Work::Waits(_), _) if self.plants(Mutation::M20) => {
+                unparked = !self.is_parked(&lane);
+                let state = if unparked {
+                    ParkedState::Retrying
+                } else {
+                    ParkedState::Waiting
+                };
+                let parked = Box::new(self.parked(message, state));
+                if unparked {
+                    Disposition::Park(parked, room)
+                } else {
+                    Disposition::Wait(parked, room)
+                }
+            }
+            (Work::Waits(_), _) => {
+                Disposition::Wait(Box::new(self.parked(message, ParkedState::Waiting)), room)
+            }
+            (Work::Repeats(_), _) => Disposition::Duplicate,
+            (_, How::Well) => Disposition::Apply,
+            (_, How::Skips) => Disposition::Skip,
+            (_, How::FailsForNow) => {
+                Disposition::Park(Box::new(self.parked(message, ParkedState::Retrying)), room)
+            }
+            (_, How::FailsForGood) => {
+                Disposition::Park(Box::new(self.parked(message, ParkedState::Dead)), room)
+            }
+        };
+        let parks = matches!(disposition, Disposition::Park(..) | Disposition::Wait(..));
+        let applies = matches!(disposition, Disposition::Apply);
+        // Under M3 the store is asked about a lane that nobody parks.
+        let asked = if self.plants(Mutation::M3) && applies {
+            Lane::Alone(u64::MAX)
+        } else {
+            lane.clone()
+        };
+        let foreign = self.topic[CONSUMED as usize].entries[crate::topic::index(message.offset)]
+            .is_some_and(|entry| entry.link.is_none());
+        let event_id = &self.setting.event_ids[self.truths.all[usize::from(fact)].record];
+        let input = Input::Message(MessageInput {
+            inbox: self.setting.inbox.clone(),
+            fence: self.carried(fence, false),
+            offset: message.offset,
+            lane: asked,
+            advance,
+            event_id: foreign.then(|| (event_id.clone(), late())),
+            disposition,
+        });
+        let before = self.stored_fence();
+        let row = match self.commit_input(input) {
+            Ok(committed) => committed.inbox.expect("a message's commit leaves a row"),
+            Err(CommitError::LaneParked) => return Ok(Outcome::Lane { parked: true }),
+            Err(CommitError::LaneFree) => return Ok(Outcome::Lane { parked: false }),
+            Err(CommitError::NoRoom { .. }) => return Ok(Outcome::NoRoom),
+            Err(CommitError::DuplicateEvent(_)) => return Ok(Outcome::Repeats),
+            Err(CommitError::Fenced { .. } | CommitError::NotDuplicate(_)) => {
+                return Ok(Outcome::Reclaim);
+            }
+            Err(error) => return Err(refused(&error)),
+        };
+        if unparked {
+            let id = self.parked_id(message.offset);
+            let mut row = self.group.parked_one(&id).expect("it was parked").clone();
+            row.state = ParkedState::Waiting;
+            row.due = None;
+            self.group.change(|group| group.put_parked(row));
+        }
+        if applies {
+            self.effect_of_owner(fact, job.saw, fence, before)?;
+        }
+        if how == How::Skips {
+            self.given_up |= 1 << fact;
+        }
+        Ok(Outcome::Finished(row, parks))
+    }
+
+    /// The runtime's way with a retry's commit.
+    fn commit_retry(
+        &mut self,
+        index: usize,
+        job: &Job,
+        parked: &Parked,
+        how: How,
+    ) -> Result<Outcome, Halt> {
+        let fence = self.owners[index].fence;
+        let now = self.now();
+        let outcome = match how {
+            How::Well | How::Skips => Retried::Settled,
+            How::FailsForNow => Retried::Later {
+                due: now,
+                failure: note(now),
+            },
+            How::FailsForGood => Retried::Dead(note(now)),
+        };
+        let settles = matches!(outcome, Retried::Settled);
+        let input = Input::Parked(ParkedInput {
+            id: parked.id.clone(),
+            fence: self.carried(fence, true),
+            revision: parked.revision,
+            outcome,
+        });
+        let stored = self.stored_fence();
+        let before = self.next_of_lane(parked);
+        match self.commit_input(input) {
+            Ok(_) => {}
+            Err(CommitError::RevisionChanged { .. }) => {
+                return Ok(Outcome::Retried { parked: true });
+            }
+            Err(CommitError::Fenced { .. }) => return Ok(Outcome::Reclaim),
+            Err(error) => return Err(refused(&error)),
+        }
+        if !settles {
+            return Ok(Outcome::Retried { parked: true });
+        }
+        if how == How::Skips {
+            self.given_up |= 1 << job.fact();
+        } else {
+            self.effect_of_owner(job.fact(), job.saw, fence, stored)?;
+        }
+        if self.plants(Mutation::M21)
+            && let Some(waiting) = before
+        {
+            let released = self.next_of_lane(parked).expect("it was released");
+            self.group.change(|group| group.put_parked(waiting));
+            self.owners[index].change(|owner| owner.promoted.push(released));
+        }
+        let lane = ParkedFilter {
+            inbox: Some(self.setting.inbox.clone()),
+            lane: Some(parked.lane.clone()),
+            state: Some(ParkedState::Retrying),
+            ..ParkedFilter::default()
+        };
+        Ok(Outcome::Retried {
+            parked: !self.group.parked(&lane).is_empty(),
+        })
+    }
+
+    fn effect_of_owner(
+        &mut self,
+        fact: u8,
+        saw: u32,
+        fence: Fence,
+        stored: Option<Fence>,
+    ) -> Result<(), Halt> {
+        if stored != Some(fence) && !self.setting.bounds.harm_only {
+            let name = Fact(fact);
+            let what = format!("owner {fence} makes the effect of {name}, and is fenced");
+            return Err(Halt::broken(FENCE, what));
+        }
+        self.effect(fact, saw)
+    }
+
+    /// The row behind `parked` in its lane.
+    fn next_of_lane(&self, parked: &Parked) -> Option<Parked> {
+        let behind = |row: &&Parked| {
+            row.lane == parked.lane
+                && row.id.offset > parked.id.offset
+                && row.state != ParkedState::Discarded
+        };
+        self.group.all_parked().find(behind).cloned()
+    }
+
+    fn is_parked(&self, lane: &Lane) -> bool {
+        self.group
+            .parked_lanes(&self.setting.inbox, usize::MAX)
+            .contains(lane)
+    }
+
+    pub(crate) fn parked_id(&self, offset: u64) -> ParkedId {
+        ParkedId {
+            inbox: self.setting.inbox.clone(),
+            offset,
+        }
+    }
+
+    fn parked(&self, message: &Message, state: ParkedState) -> Parked {
+        let now = self.now();
+        let failed = state != ParkedState::Waiting;
+        Parked {
+            id: self.parked_id(message.offset),
+            lane: message.lane(),
+            state,
+            revision: 1,
+            message: message.clone(),
+            edited: None,
+            event_id: None,
+            event_type: None,
+            correlation_id: None,
+            tries: u32::from(failed),
+            due: (state == ParkedState::Retrying).then_some(now),
+            failure: failed.then(|| note(now)),
+            parked_at: now,
+            redrives: 0,
+        }
+    }
+
+    /// An owner hears what became of a commit.
+    fn answer(&mut self, index: usize, nth: usize, outcome: Outcome) -> Happened {
+        let happened = match outcome {
+            Outcome::Reclaim => return self.reclaim(index),
+            Outcome::Repeats => noted(Kind::Course, "its event id is taken"),
+            Outcome::NoRoom => noted(Kind::Again, "there is no room to park it"),
+            Outcome::Lane { parked: true } => noted(Kind::Course, "its lane is parked"),
+            Outcome::Lane { parked: false } => noted(Kind::Course, "its lane is not parked"),
+            Outcome::Finished(_, true) => noted(Kind::Course, "it is parked"),
+            _ => COURSE,
+        };
+        let beside = self.plants(Mutation::M19);
+        self.owners[index].change(|owner| {
+            if outcome == Outcome::Repeats {
+                let job = &mut owner.jobs[nth];
+                job.work = Work::Repeats(job.message().clone());
+                job.stage = Stage::Ran;
+                return;
+            }
+            let job = owner.jobs.remove(nth);
+            let (message, lane) = (job.message(), job.message().lane());
+            let beside = beside && matches!(job.work, Work::Again(_));
+            owner.picture(|picture| match outcome {
+                Outcome::Finished(row, parked) => {
+                    if parked {
+                        picture.set_parked(&lane, true);
+                    }
+                    picture.finished(message, row);
+                }
+                Outcome::Retried { parked } | Outcome::Lane { parked } => {
+                    picture.set_parked(&lane, parked);
+                    if !beside {
+                        picture.idle(&lane);
+                    }
+                }
+                _ => picture.idle(&lane),
+            });
+        });
+        happened
+    }
+}
+
+fn refused(error: &CommitError) -> Halt {
+    Halt::broken(SOUND, format!("a commit was refused as bad: {error}"))
+}
