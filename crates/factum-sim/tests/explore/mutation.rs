@@ -49,30 +49,3 @@ pub(crate) enum Mutation {
     /// The next of a lane is released apart from the commit that settles its head.
     M21,
 }
-
-impl Mutation {
-    /// All of them.
-    pub(crate) const ALL: [Self; 21] = [
-        Self::M1,
-        Self::M2,
-        Self::M3,
-        Self::M4,
-        Self::M5,
-        Self::M6,
-        Self::M7,
-        Self::M8,
-        Self::M9,
-        Self::M10,
-        Self::M11,
-        Self::M12,
-        Self::M13,
-        Self::M14,
-        Self::M15,
-        Self::M16,
-        Self::M17,
-        Self::M18,
-        Self::M19,
-        Self::M20,
-        Self::M21,
-    ];
-}
