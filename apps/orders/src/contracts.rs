@@ -77,3 +77,6 @@ pub fn order_or<E>(named: Option<&OrderId>, event: &Recorded<E>) -> Result<Order
         Failure::poison("the event names no order: it needs `order_id` in its data or `aggregate_id` in its envelope")
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! What the order service says. A producer in any language may say the same: see the table in the README.
+//! What the order service says. A producer in any language may say the same: `docs/guide/wire.md` has the table.
 
 use factum::Event;
 use schemars::JsonSchema;
