@@ -23,6 +23,10 @@ impl Source for System {
         Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place where randomness is drawn"
+    )]
     fn random(&self) -> u64 {
         fastrand::u64(..)
     }
