@@ -6,9 +6,9 @@
 mod finishing;
 
 use factum_core::{
-    Advance, Commit, CommitError, CommitId, Committed, Disposition, FailureClass, FailureNote,
-    Fence, InboxRow, Input, Lane, Message, MessageInput, Parked, ParkedFilter, ParkedId,
-    ParkedInput, ParkedState, Partition, Retried, Start, Timestamp, Trying, VoidInput,
+    Advance, Commit, CommitError, CommitId, Committed, FailureClass, FailureNote, Fence, InboxRow,
+    Input, Message, Parked, ParkedFilter, ParkedState, Partition, Start, Timestamp, Trying,
+    VoidInput,
 };
 use factum_sim::explore::{Kind, Next, Part};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use crate::{
     bounds::{CONSUMED, Consuming},
     mutation::Mutation,
     story::{Fact, How, What},
-    world::{Act, COURSE, FAULT, FENCE, Halt, Happened, SOUND, Steps, World, noted},
+    world::{Act, COURSE, FAULT, Halt, Happened, SOUND, Steps, World, noted},
 };
 
 /// A time behind all others.

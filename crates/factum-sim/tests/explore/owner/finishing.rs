@@ -1,6 +1,18 @@
 //! How what an owner has begun is finished: its commit, and what it does with the answer.
 
-use super::*;
+use factum_core::{
+    Advance, CommitError, Disposition, Fence, Input, Lane, Message, MessageInput, Parked,
+    ParkedFilter, ParkedId, ParkedInput, ParkedState, Retried,
+};
+use factum_sim::explore::Kind;
+
+use super::{Job, Outcome, Stage, Work, late, note, refused};
+use crate::{
+    bounds::CONSUMED,
+    mutation::Mutation,
+    story::{Fact, How},
+    world::{Act, COURSE, FENCE, Halt, Happened, World, noted},
+};
 
 impl World {
     /// What runs is committed, and, unless answers are late, the answer is heard.
