@@ -4,6 +4,8 @@
 //! `down`. Every step may be done again: what is installed, prepared or running is left as it is. Each server is a
 //! file beside this one; this file knows what is the same for all.
 
+#[cfg(test)]
+mod compose;
 mod jars;
 mod kafka;
 mod opensearch;
