@@ -7,6 +7,7 @@
 //! * [`given()`], [`when_event`] and [`project`] begin tests of aggregates, reactors and projections.
 //! * [`faults`] has stores and brokers that fail, wait and repeat exactly where a test says.
 //! * [`Quiet`] waits until all that was started has come to its end.
+//! * [`engines`] finds the real servers that tests want, and says which were skipped without one.
 //! * [`conformance`] has one suite for each port. Whoever writes an adapter runs it against their own.
 //!
 //! It stands on the core alone, so that the runtime's own tests can use it.
@@ -14,6 +15,7 @@
 pub mod broker;
 pub use broker::{MemoryBroker, MemoryTopicsDisk};
 pub mod conformance;
+pub mod engines;
 mod env;
 pub use env::{ManualClock, TestEnv};
 pub mod faults;

@@ -169,7 +169,7 @@ macro_rules! broker_suite {
                     $crate::conformance::run(async {
                         let harness = $harness;
                         match $crate::conformance::broker::BrokerHarness::skip(&harness).await {
-                            Some(reason) => println!("skipping {}: {reason}", stringify!($case)),
+                            Some(reason) => $crate::engines::skipped(&reason),
                             None => $crate::conformance::broker::$module::$case(&harness).await,
                         }
                     });
