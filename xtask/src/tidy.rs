@@ -30,6 +30,7 @@ const CHECKS: &[Check] = &[
     services::share_only_contracts,
     words::nothing_is_switched_off,
     words::examples_run,
+    words::pages_are_compiled,
     words::names_no_machine,
     words::names_no_registry_host,
 ];

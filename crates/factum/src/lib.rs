@@ -54,10 +54,15 @@ mod guide {
         };
     }
     page!(Readme, "../../../README.md");
+    page!(ReadmeInKorean, "../../../README.ko.md");
+    page!(Guide, "../../../docs/guide/README.md");
     page!(Aggregates, "../../../docs/guide/aggregates.md");
     page!(Reactors, "../../../docs/guide/reactors.md");
     page!(Projections, "../../../docs/guide/projections.md");
     page!(Running, "../../../docs/guide/running.md");
     page!(Failures, "../../../docs/guide/failures.md");
     page!(Evolution, "../../../docs/guide/evolution.md");
+    page!(Testing, "../../../docs/guide/testing.md");
+    page!(Operating, "../../../docs/guide/operating.md");
+    page!(Wire, "../../../docs/guide/wire.md");
 }

@@ -42,6 +42,9 @@ const CONDITIONAL_SWITCHES: &[(&str, &str)] = &[
 /// Tags of a code block that keep rustdoc from running it.
 const SILENCERS: &[&str] = &["ignore", "no_run"];
 
+/// Where the facade names the pages whose examples it runs.
+const PAGES: &str = include_str!("../../../crates/factum/src/lib.rs");
+
 /// Folders that exist on somebody's machine, and one beside the repository.
 const MACHINE_PATHS: &[&str] = &["/home/", "/root/", "/work/", "/Users/"];
 const OUTSIDE_PATHS: &[&str] = &["../shared"];
@@ -101,6 +104,16 @@ pub(super) fn examples_run(path: &str, text: &str) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// Every page of the guide is among those that the facade's documentation tests compile.
+pub(super) fn pages_are_compiled(path: &str, _: &str) -> Vec<Fault> {
+    let is_page = path.starts_with("docs/guide/") && has_extension(path, "md");
+    if !is_page || PAGES.contains(&format!("../../../{path}\"")) {
+        return Vec::new();
+    }
+    let rule = "its examples are not compiled: add it to the pages in crates/factum/src/lib.rs";
+    vec![Fault::new(1, rule)]
 }
 
 /// Nothing refers to a folder that only one machine has.
@@ -261,6 +274,18 @@ mod tests {
             ("deny.toml", "ignore = []"),
         ] {
             assert!(!catches(examples_run, path, line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_nobody_compiles_is_found() {
+        assert_eq!(pages_are_compiled("docs/guide/new.md", "").len(), 1);
+        for path in [
+            "docs/guide/aggregates.md",
+            "docs/internals/storage.md",
+            RUST,
+        ] {
+            assert_eq!(pages_are_compiled(path, ""), []);
         }
     }
 
