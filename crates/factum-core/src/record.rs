@@ -141,17 +141,26 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// How large the record is, encoded, in bytes: the sum of all that it holds.
+    /// How large the record is, encoded, in bytes: the sum of all that it holds, in the format that makes most of it.
+    ///
+    /// Texts count with their escapes: a name of control characters takes six times its length on the wire.
     pub fn encoded_len(&self) -> usize {
-        let metadata = |(name, value): (&String, &crate::Json)| name.len() + value.as_str().len();
+        // Metadata and tags may have to stand as JSON text within a JSON text, and each member as a header.
+        let metadata = |(name, value): (&String, &crate::Json)| {
+            2 * quoted_len(name) + quoted_len(value.as_str()) + MEMBER_OVERHEAD_BYTES
+        };
+        let tag = |tag: &Arc<str>| 2 * quoted_len(tag) + MEMBER_OVERHEAD_BYTES;
         let key = self.destination.as_ref().and_then(|to| to.key.as_ref());
         self.data.len()
             + self.metadata.iter().map(metadata).sum::<usize>()
-            + self.tags.iter().map(|tag| tag.len()).sum::<usize>()
-            + self.event_type.name.len()
-            + self.stream.as_ref().map_or(0, |stream| stream.id().len())
+            + self.tags.iter().map(tag).sum::<usize>()
+            + quoted_len(&self.event_type.name)
+            + self
+                .stream
+                .as_ref()
+                .map_or(0, |stream| quoted_len(stream.id()))
             + key.map_or(0, |key| key.as_bytes().len())
-            + self.protection.as_ref().map_or(0, |id| id.len())
+            + self.protection.as_deref().map_or(0, quoted_len)
             + RECORD_OVERHEAD_BYTES
     }
 
@@ -186,6 +195,18 @@ impl Draft {
 
 /// Ids, numbers and times of one record: three ids of up to 36 bytes, and room for the rest.
 const RECORD_OVERHEAD_BYTES: usize = 200;
+/// What stands around a name and a value: quotes, a colon and a comma, or a header's prefix and lengths.
+const MEMBER_OVERHEAD_BYTES: usize = 16;
+
+/// How long `text` is within a JSON text.
+fn quoted_len(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum()
+}
 
 /// A committed record: a draft and its place. It never changes, but for its [`RecordState`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -93,6 +93,9 @@ prop_compose! {
     }
 }
 
+/// Room for what is the same for all records: three ids of 512 bytes that are escaped, and the names of all parts.
+const ROOM_BYTES: usize = 3 * 512 * 6 + 2_000;
+
 proptest! {
     #[test]
     fn what_is_written_reads_back_in_every_format(record in record()) {
@@ -122,6 +125,22 @@ proptest! {
             prop_assert_eq!(known.event_id.as_ref(), Some(&draft.event_id));
             prop_assert_eq!(known.event_type.as_ref(), Some(&draft.event_type));
             prop_assert_eq!(known.correlation_id.as_ref(), Some(&draft.correlation_id));
+        }
+    }
+
+    /// So that whatever a store takes is taken by a broker that takes [`RECORD_BYTES_MAX`] and some room for ids.
+    #[test]
+    fn a_message_is_no_larger_than_its_record(record in record(), metadata in prop::collection::btree_map("[\"\\\\\u{1}a]{1,300}", json(), 0..40)) {
+        let mut draft = (*record.draft).clone();
+        draft.metadata.extend(metadata);
+        let record = Record { draft: draft.into(), ..record };
+        for format in FORMATS {
+            let message = write(&record, link(), format, "order").unwrap();
+            let headers = message.headers.iter().map(|(name, value)| name.len() + value.len() + 10).sum::<usize>();
+            let key = message.key.as_ref().map_or(0, |key| key.as_bytes().len());
+            let bytes = key + headers + message.value.as_ref().map_or(0, Bytes::len);
+            let most = record.draft.encoded_len() + ROOM_BYTES;
+            prop_assert!(bytes <= most, "{:?}: {} of {}", format, bytes, most);
         }
     }
 
