@@ -558,8 +558,15 @@ pub trait Views: fmt::Debug + Send + Sync + 'static {
         query: &Query,
     ) -> Result<Rows, Error>;
 
-    /// How many rows meet the query's filter, counting no further than `cap`.
-    async fn count(&self, view: &ViewName, query: &Query, cap: u64) -> Result<u64, Error>;
+    /// How many rows of `view` meet the query's filter, counting no further than `cap`, in the given generation or the
+    /// one that readers see.
+    async fn count(
+        &self,
+        view: &ViewName,
+        generation: Option<u32>,
+        query: &Query,
+        cap: u64,
+    ) -> Result<u64, Error>;
 }
 
 #[cfg(test)]

@@ -97,8 +97,14 @@ impl Port for SqliteViews {
             .await
     }
 
-    async fn count(&self, view: &ViewName, query: &Query, cap: u64) -> Result<u64, Error> {
-        let Some(table) = self.seen(view, None)? else {
+    async fn count(
+        &self,
+        view: &ViewName,
+        generation: Option<u32>,
+        query: &Query,
+        cap: u64,
+    ) -> Result<u64, Error> {
+        let Some(table) = self.seen(view, generation)? else {
             return Ok(0);
         };
         query.validate(&table.definition)?;

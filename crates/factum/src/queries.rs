@@ -216,8 +216,8 @@ impl Queries {
         let name = view.name();
         query.validate(self.definition(&name)?)?;
         let views = self.views()?;
-        self.read(views, &name, token, |_| views.count(&name, query, cap))
-            .await
+        let read = |generation| views.count(&name, Some(generation), query, cap);
+        self.read(views, &name, token, read).await
     }
 
     /// Reads the generation that shows what the token stands for. That very one, and not whichever is active when

@@ -111,11 +111,17 @@ impl Views for FaultyViews {
         .await
     }
 
-    async fn count(&self, view: &ViewName, query: &Query, cap: u64) -> Result<u64, Error> {
+    async fn count(
+        &self,
+        view: &ViewName,
+        generation: Option<u32>,
+        query: &Query,
+        cap: u64,
+    ) -> Result<u64, Error> {
         self.run(
             Call::Read,
             format!("count of {view}"),
-            self.inner().count(view, query, cap),
+            self.inner().count(view, generation, query, cap),
         )
         .await
     }

@@ -68,10 +68,17 @@ impl Views for MemoryViews {
             })
     }
 
-    async fn count(&self, view: &ViewName, query: &Query, cap: u64) -> Result<u64, Error> {
-        self.0.read(|state| match state.tables.seen(view, None)? {
-            Some(table) => table.count(query, cap),
-            None => Ok(0),
-        })
+    async fn count(
+        &self,
+        view: &ViewName,
+        generation: Option<u32>,
+        query: &Query,
+        cap: u64,
+    ) -> Result<u64, Error> {
+        self.0
+            .read(|state| match state.tables.seen(view, generation)? {
+                Some(table) => table.count(query, cap),
+                None => Ok(0),
+            })
     }
 }

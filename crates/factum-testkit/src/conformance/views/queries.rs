@@ -262,7 +262,10 @@ pub async fn every_operator_compares(harness: &dyn StoreHarness) {
                     .collect();
                 let query = Query::all().compare(field, operator, value);
                 assert_eq!(shelf.ids(&query).await, expected, "{comparison:?}");
-                let counted = shelf.views().count(&shelf.view.view, &query, 100).await;
+                let counted = shelf
+                    .views()
+                    .count(&shelf.view.view, None, &query, 100)
+                    .await;
                 assert_eq!(
                     counted.expect("rows are counted"),
                     expected.len() as u64,
@@ -327,7 +330,7 @@ pub async fn fields_that_are_not_declared_are_refused(harness: &dyn StoreHarness
         assert_eq!(error.class(), ErrorClass::Poison, "{query:?}: {error}");
         let error = shelf
             .views()
-            .count(&shelf.view.view, &query, 10)
+            .count(&shelf.view.view, None, &query, 10)
             .await
             .expect_err("it can't be answered");
         assert_eq!(error.class(), ErrorClass::Poison, "{query:?}: {error}");
@@ -363,7 +366,10 @@ pub async fn counting_stops_at_the_cap(harness: &dyn StoreHarness) {
         // A count is of all rows, whatever the page.
         (Query::all().limit(5).page(3), 1000, 49),
     ] {
-        let counted = shelf.views().count(&shelf.view.view, &query, cap).await;
+        let counted = shelf
+            .views()
+            .count(&shelf.view.view, None, &query, cap)
+            .await;
         assert_eq!(
             counted.expect("rows are counted"),
             expected,

@@ -167,7 +167,7 @@ pub async fn random_queries_agree_with_a_plain_list(harness: &dyn StoreHarness) 
             let cap = random.u64(..40);
             let counted = shelf
                 .views()
-                .count(&shelf.view.view, &query, cap)
+                .count(&shelf.view.view, None, &query, cap)
                 .await
                 .expect("rows are counted");
             assert_eq!(counted, cap.min(whole.len() as u64), "up to {cap}: {what}");

@@ -84,7 +84,7 @@ pub async fn a_delete_leaves_a_tombstone(harness: &dyn StoreHarness) {
     assert_eq!(
         shelf
             .views()
-            .count(&shelf.view.view, &Query::all(), 10)
+            .count(&shelf.view.view, None, &Query::all(), 10)
             .await
             .expect("rows are counted"),
         0

@@ -86,10 +86,19 @@ pub async fn readers_see_the_active_generation(harness: &dyn StoreHarness) {
     assert_eq!(
         shelf
             .views()
-            .count(&shelf.view.view, &Query::all(), 10)
+            .count(&shelf.view.view, None, &Query::all(), 10)
             .await
             .expect("rows are counted"),
         2
+    );
+    assert_eq!(
+        shelf
+            .views()
+            .count(&shelf.view.view, Some(1), &Query::all(), 10)
+            .await
+            .expect("rows are counted"),
+        1,
+        "who asks for a generation is told of that one"
     );
     let shelf = shelf.reopen(harness).await;
     assert_eq!(
