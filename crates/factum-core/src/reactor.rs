@@ -312,8 +312,10 @@ impl<R: Reactor> Reacting<R> {
     ///
     /// # Errors
     ///
-    /// Class fatal when the events' upcasters are not in order.
+    /// Class fatal when its name can't be one, or the events' upcasters are not in order.
     pub fn new(reactor: R) -> Result<Self, Error> {
+        HandlerName::new(reactor.name())
+            .map_err(|error| Error::fatal(format!("handler: {error}")))?;
         Ok(Self {
             reactor,
             catalog: crate::Catalog::new()?,

@@ -274,6 +274,15 @@ fn of_group(group: &Group) -> OfGroup {
     }
 }
 
+/// A handler that runs.
+pub(crate) struct InFlight(Gauge<i64, AtomicI64>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
     fn service(&self) -> OfService {
         OfService {
@@ -364,11 +373,11 @@ impl Metrics {
         self.all.lag.get_or_create(&labels).set(number(lag));
     }
 
-    pub(crate) fn in_flight(&self, group: &Group, change: i64) {
-        self.all
-            .in_flight
-            .get_or_create(&of_group(group))
-            .inc_by(change);
+    /// Counts a handler that runs until it is dropped, as that of an aborted task is.
+    pub(crate) fn in_flight(&self, group: &Group) -> InFlight {
+        let gauge = self.all.in_flight.get_or_create_owned(&of_group(group));
+        gauge.inc();
+        InFlight(gauge)
     }
 
     pub(crate) fn rebalance(&self, group: &Group) {

@@ -44,10 +44,10 @@ pub(super) async fn live(
     let core = &owner.consuming.core;
     let group = &owner.consuming.group.name;
     let started = core.env.now();
-    core.metrics.in_flight(group, 1);
+    let in_flight = core.metrics.in_flight(group);
     let incoming = read.unwrap_or_else(|| wire::read(&message));
     let outcome = live_inner(owner, &message, incoming, wait, trying).await;
-    core.metrics.in_flight(group, -1);
+    drop(in_flight);
     if matches!(outcome, Outcome::NoRoom | Outcome::Nothing) {
         // Nothing was done: the lane holds still for a moment, and the others flow on.
         pause(owner.stopping(), HOLD).await;
