@@ -100,6 +100,7 @@ impl App {
             .iter()
             .flat_map(|(service, _)| &service.topics);
         let described: Vec<TopicSpec> = described.cloned().collect();
+        self.groups_are_of_one_service()?;
         let mut services = BTreeMap::new();
         let suspects = Suspects::default();
         for (service, store) in self.services {
@@ -148,13 +149,36 @@ impl App {
                 return Err(Error::fatal(format!("service `{name}` is declared twice")));
             }
         }
-        services.values().for_each(RunningService::start);
+        for service in services.values() {
+            service.start().await;
+        }
         Ok(Running {
             services,
             broker: self.broker,
             stores: self.stores,
             metrics: self.metrics,
         })
+    }
+}
+
+impl App {
+    /// Two services with one group would be two members of it, and each would see half of its messages.
+    fn groups_are_of_one_service(&self) -> Result<(), Error> {
+        let mut owners: BTreeMap<&Group, &ServiceName> = BTreeMap::new();
+        for (service, _) in &self.services {
+            for group in &service.groups {
+                match owners.insert(&group.name, &service.name) {
+                    Some(other) if *other != service.name => {
+                        return Err(Error::fatal(format!(
+                            "services `{other}` and `{}` both have group `{}`, so each would get a part of its messages: give one of them another name",
+                            service.name, group.name
+                        )));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -218,7 +242,7 @@ pub struct RunningService {
     broker: Arc<dyn Broker>,
     progress: Progress,
     health: Health,
-    tasks: Mutex<Option<Tasks>>,
+    tasks: Mutex<Option<Arc<Tasks>>>,
 }
 
 struct Tasks {
@@ -320,16 +344,27 @@ impl RunningService {
         self.core.state_at(stream, version).await
     }
 
-    /// Whether its background parts run.
+    /// Whether its background parts run, and are not being stopped.
     pub fn is_running(&self) -> bool {
-        self.tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
+        self.running()
+            .is_some_and(|tasks| !tasks.stop.is_cancelled())
     }
 
-    /// Starts its relay, consumers, projections and timers, if they don't run.
-    pub fn start(&self) {
+    fn running(&self) -> Option<Arc<Tasks>> {
+        let tasks = self.tasks.lock();
+        tasks.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Starts its relay, consumers, projections and timers, if they don't run. Those that are being stopped are
+    /// waited for.
+    pub async fn start(&self) {
+        if !self.is_running() {
+            self.stop().await;
+            self.launch();
+        }
+    }
+
+    fn launch(&self) {
         let mut running = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_some() {
             return;
@@ -381,7 +416,7 @@ impl RunningService {
             );
             self.spawn(&tasks, format!("{name}/timers"), run);
         }
-        *running = Some(tasks);
+        *running = Some(Arc::new(tasks));
     }
 
     fn spawn(
@@ -409,14 +444,10 @@ impl RunningService {
         });
     }
 
-    /// Stops its relay, consumers, projections and timers in good order. Commands and queries are answered on.
+    /// Stops its relay, consumers, projections and timers in good order. Commands and queries are answered on. When it
+    /// returns they have ended, also when somebody else stopped them.
     pub async fn stop(&self) {
-        let tasks = self
-            .tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(tasks) = tasks else { return };
+        let Some(tasks) = self.running() else { return };
         tasks.stop.cancel();
         tasks.tracker.close();
         if tokio::time::timeout(DRAIN_MAX, tasks.tracker.wait())
@@ -429,6 +460,13 @@ impl RunningService {
             );
             tasks.abort.cancel();
             tasks.tracker.wait().await;
+        }
+        let mut running = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if running
+            .as_ref()
+            .is_some_and(|running| Arc::ptr_eq(running, &tasks))
+        {
+            *running = None;
         }
     }
 }

@@ -163,7 +163,7 @@ async fn orders_are_taken_while_payment_is_stopped_and_finish_when_it_returns() 
     }
     until(Some(Status::Created), async || fixture.status("o-3").await).await;
     assert_eq!(fixture.charges(), 0);
-    fixture.platform.service(Role::Payment).start();
+    fixture.platform.service(Role::Payment).start().await;
     fixture.settle().await;
     fixture
         .all_are(&["o-1", "o-2", "o-3"], Status::Confirmed)
@@ -185,7 +185,7 @@ async fn an_order_service_that_was_away_catches_up_whichever_topic_it_hears_firs
             .len()
     })
     .await;
-    fixture.platform.service(Role::Order).start();
+    fixture.platform.service(Role::Order).start().await;
     fixture.settle().await;
     assert_eq!(
         fixture.history("o-1").await,

@@ -103,17 +103,7 @@ pub(crate) async fn stop(
     admin
         .record(service, "stop", service.name().to_string(), by)
         .await?;
-    // In a task of its own: a client that goes away must not turn a stop in good order into a crash.
-    let running = admin.running().clone();
-    let name = service.name().clone();
-    let stopped = tokio::spawn(async move {
-        if let Some(service) = running.service(name.as_str()) {
-            service.stop().await;
-        }
-    });
-    stopped
-        .await
-        .map_err(|error| Problem::internal(format!("stopping failed: {error}")))?;
+    service.stop().await;
     Ok(Json(view(service).await?))
 }
 
@@ -128,6 +118,16 @@ pub(crate) async fn start(
     admin
         .record(service, "start", service.name().to_string(), by)
         .await?;
-    service.start();
+    // In a task of its own: it may have to wait until a stop has ended, and a client that goes away wanted it all the
+    // same.
+    let (running, name) = (admin.running().clone(), service.name().clone());
+    let started = tokio::spawn(async move {
+        if let Some(service) = running.service(name.as_str()) {
+            service.start().await;
+        }
+    });
+    started
+        .await
+        .map_err(|error| Problem::internal(format!("starting failed: {error}")))?;
     Ok(Json(view(service).await?))
 }

@@ -65,7 +65,7 @@ pub(crate) async fn open_epoch(
         service.stop().await;
         let opened = service.operator().open_epoch(epoch, &by).await;
         if was_running {
-            service.start();
+            service.start().await;
         }
         opened
     });

@@ -381,7 +381,7 @@ async fn a_source_that_misses_a_message_is_shown_and_its_loss_can_be_accepted() 
     // An owner that finds it there does not wait for it any more.
     let service = world.running.service("receipts").unwrap();
     service.stop().await;
-    service.start();
+    service.start().await;
     let list = world
         .until("/admin/consumers?service=receipts", |list| {
             list["groups"][0]["incidents"] != json!([])

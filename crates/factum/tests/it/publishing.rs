@@ -103,8 +103,8 @@ async fn what_a_stopped_service_is_behind_is_shown_all_the_same() {
     let pending = r#"factum_relay_pending{service="accounts"} 1"#;
     assert!(text.lines().any(|line| line == pending), "{text}");
 
-    receipts.start();
-    accounts.start();
+    receipts.start().await;
+    accounts.start().await;
     until("no lag", async || {
         lag().await == 0 && amounts(&running, "a").await.len() == 6
     })
