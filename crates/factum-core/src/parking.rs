@@ -139,6 +139,8 @@ pub struct Parked {
     pub parked_at: Timestamp,
     /// How often an operator redrove it.
     pub redrives: u32,
+    /// When an operator discarded it, from when on it is kept for a while.
+    pub discarded_at: Option<Timestamp>,
 }
 
 impl Parked {
@@ -203,9 +205,10 @@ impl Parked {
     /// # Errors
     ///
     /// [`CommitError::RevisionChanged`] unless the message is the head of its lane and at `revision`.
-    pub fn discard(&mut self, revision: u64) -> Result<(), CommitError> {
+    pub fn discard(&mut self, revision: u64, now: Timestamp) -> Result<(), CommitError> {
         self.expect(revision, self.state.is_head())?;
         self.revision += 1;
+        self.discarded_at = Some(now);
         self.state = ParkedState::Discarded;
         self.due = None;
         Ok(())

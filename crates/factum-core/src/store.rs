@@ -266,7 +266,7 @@ pub struct Prune {
     /// Idempotency keys and foreign event ids that expired before this time. An event id is kept as long
     /// as its parked row.
     pub expired: Timestamp,
-    /// Discarded parked messages that were parked before this time.
+    /// Parked messages that were discarded before this time.
     pub discarded: Timestamp,
 }
 

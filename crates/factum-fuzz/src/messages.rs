@@ -239,5 +239,6 @@ fn parked(message: &Message) -> Parked {
         }),
         parked_at: message.timestamp,
         redrives: 0,
+        discarded_at: None,
     }
 }

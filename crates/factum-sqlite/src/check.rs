@@ -268,7 +268,7 @@ impl StoreState {
         match &operator.action {
             OperatorAction::Redrive => row.redrive(operator.revision, commit.at)?,
             OperatorAction::Edit(value) => row.edit(operator.revision, value.clone())?,
-            OperatorAction::Discard => row.discard(operator.revision)?,
+            OperatorAction::Discard => row.discard(operator.revision, commit.at)?,
         }
         let effects = commit.drafts().next().is_some()
             || !commit.views.is_empty()

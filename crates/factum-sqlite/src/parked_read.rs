@@ -19,7 +19,7 @@ use crate::{
 /// The columns that [`decode`] reads, in its order.
 pub(crate) const COLUMNS: &str = "p.message_offset, p.lane_key, p.state, p.revision, p.timestamp, p.headers, p.value, \
      p.edited, p.event_id, p.type_name, p.type_version, p.correlation_id, p.tries, p.due, p.failure_class, p.failure, \
-     p.cause, p.handler, p.failed_at, p.parked_at, p.redrives";
+     p.cause, p.handler, p.failed_at, p.parked_at, p.redrives, p.discarded_at";
 
 /// The parked message in a row of [`COLUMNS`].
 pub(crate) fn decode(row: &Row<'_>, inbox: &InboxId) -> Result<Parked, Error> {
@@ -72,6 +72,7 @@ pub(crate) fn decode(row: &Row<'_>, inbox: &InboxId) -> Result<Parked, Error> {
             failure,
             parked_at: time(19)?,
             redrives: count(20)?,
+            discarded_at: time(21),
             id,
         })
     };
@@ -254,7 +255,7 @@ pub(crate) fn lanes(
     Ok(lanes)
 }
 
-/// Drops discarded ones that were parked before a time, at most `limit`, and says how many.
+/// Drops those that were discarded before a time, at most `limit`, and says how many.
 pub(crate) fn prune(
     connection: &Connection,
     store: i64,
@@ -266,7 +267,7 @@ pub(crate) fn prune(
         .prepare_cached(
             "DELETE FROM parked WHERE rowid IN (SELECT p.rowid FROM inboxes i \
              CROSS JOIN parked p ON p.inbox = i.number AND p.state = 4 \
-             WHERE i.number BETWEEN ?1 AND ?2 AND p.parked_at < ?3 LIMIT ?4)",
+             WHERE i.number BETWEEN ?1 AND ?2 AND p.discarded_at < ?3 LIMIT ?4)",
         )
         .and_then(|mut statement| statement.execute(params![first, last, micros(before), limit]))
         .doing("drop discarded messages")?;

@@ -115,8 +115,8 @@ pub(crate) fn insert(
         .prepare_cached(
             "INSERT INTO parked (inbox, message_offset, lane_key, state, revision, timestamp, headers, value, edited, \
              event_id, type_name, type_version, correlation_id, tries, due, failure_class, failure, cause, handler, \
-             failed_at, parked_at, redrives) VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+             failed_at, parked_at, redrives, discarded_at) VALUES \
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
         )
         .doing("park a message")?
         .execute(params![
@@ -142,6 +142,7 @@ pub(crate) fn insert(
             failure.map(|failure| micros(failure.at)),
             micros(parked.parked_at),
             parked.redrives,
+            parked.discarded_at.map(micros),
         ])
         .doing("park a message")?;
     inboxes.count(&parked.id.inbox, 1);
@@ -162,7 +163,7 @@ pub(crate) fn update(
     connection
         .prepare_cached(
             "UPDATE parked SET state = ?3, revision = ?4, edited = ?5, tries = ?6, due = ?7, failure_class = ?8, \
-             failure = ?9, cause = ?10, handler = ?11, failed_at = ?12, redrives = ?13 \
+             failure = ?9, cause = ?10, handler = ?11, failed_at = ?12, redrives = ?13, discarded_at = ?14 \
              WHERE inbox = ?1 AND message_offset = ?2",
         )
         .doing("change a parked message")?
@@ -180,6 +181,7 @@ pub(crate) fn update(
             failure.and_then(|failure| failure.handler.as_ref()).map(HandlerName::as_str),
             failure.map(|failure| micros(failure.at)),
             parked.redrives,
+            parked.discarded_at.map(micros),
         ])
         .doing("change a parked message")?;
     if parked.state == ParkedState::Discarded {

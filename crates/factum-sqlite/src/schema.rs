@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_topics.sql"),
     include_str!("migrations/0003_witness.sql"),
     include_str!("migrations/0004_snapshots.sql"),
+    include_str!("migrations/0005_discarded.sql"),
 ];
 
 /// Brings the file up to the present schema, or says why it can't be used.

@@ -226,6 +226,7 @@ mod tests {
             }),
             parked_at: Timestamp::from_micros(0),
             redrives: 0,
+            discarded_at: None,
         }
     }
 

@@ -226,7 +226,7 @@ impl State {
         match &operator.action {
             OperatorAction::Redrive => row.redrive(operator.revision, commit.at)?,
             OperatorAction::Edit(value) => row.edit(operator.revision, value.clone())?,
-            OperatorAction::Discard => row.discard(operator.revision)?,
+            OperatorAction::Discard => row.discard(operator.revision, commit.at)?,
         }
         let effects = commit.drafts().next().is_some()
             || !commit.views.is_empty()

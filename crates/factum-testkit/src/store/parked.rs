@@ -173,11 +173,14 @@ impl ParkedRows {
         lanes.take(limit).cloned().collect()
     }
 
-    /// Drops discarded ones that were parked before a time, and says how many.
+    /// Drops those that were discarded before a time, and says how many.
     pub(super) fn prune(&mut self, before: Timestamp) -> u64 {
         let rows = self.inboxes.values().flat_map(|inbox| inbox.rows.values());
-        let old =
-            |parked: &&Parked| parked.state == ParkedState::Discarded && parked.parked_at < before;
+        let old = |parked: &&Parked| {
+            parked
+                .discarded_at
+                .is_some_and(|discarded| discarded < before)
+        };
         let dropped: Vec<_> = rows.filter(old).map(|parked| parked.id.clone()).collect();
         for id in &dropped {
             self.remove(id);

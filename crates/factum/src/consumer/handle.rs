@@ -381,6 +381,7 @@ impl Place<'_> {
             failure,
             parked_at: self.owner.consuming.core.env.now(),
             redrives: 0,
+            discarded_at: None,
         }
     }
 

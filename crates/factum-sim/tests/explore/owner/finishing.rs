@@ -249,6 +249,7 @@ impl World {
             failure: failed.then(|| note(now)),
             parked_at: now,
             redrives: 0,
+            discarded_at: None,
         }
     }
 

@@ -184,6 +184,7 @@ impl Owner {
             failure: failed.then(|| failure("gateway down")),
             parked_at: at(0),
             redrives: 0,
+            discarded_at: None,
         }
     }
 

@@ -109,6 +109,7 @@ pub async fn a_parked_message_comes_back_as_it_was_parked(harness: &dyn StoreHar
         correlation_id: Some("01920000-0000-7000-8000-00000000000a".into()),
         tries: 7,
         redrives: 2,
+        discarded_at: None,
         revision: 1,
         parked_at: at(-1),
         ..plain.clone()
