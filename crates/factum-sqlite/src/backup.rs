@@ -13,7 +13,7 @@ use crate::{
     SqliteOptions, broker, copy,
     error::{Doing, damaged, of_file},
     file::{DirectoryLock, FILE_NAME, check_magic, closed, connect},
-    opening, schema,
+    opening, schema, set_back,
     sqlite::Sqlite,
     state::StoreState,
     store::SqliteStore,
@@ -104,6 +104,7 @@ fn fill(path: &Path, live: &Path, store: i64, service: &ServiceName) -> Result<(
     attach(&connection, live, "live")?;
     let transaction = connection.transaction_with_behavior(COPYING).doing(WHAT)?;
     copy::copy(&transaction, "live", store, service)?;
+    broker::carry(&transaction, "live", store)?;
     opening::mark_as_backup(&transaction)?;
     transaction.commit().doing(WHAT)
 }
@@ -112,8 +113,11 @@ impl Sqlite {
     /// Puts a backup in place of what its service's store holds in the directory of `options`, which no process
     /// may have open, and opens a new epoch: greater than that of the backup, than that of what it replaces, than any
     /// that the topics of the directory or its witness know of the store, and below neither `epoch_min` nor the time in
-    /// milliseconds. Other stores of the directory and the topics are left
-    /// alone. Blocks until it is done.
+    /// milliseconds. Blocks until it is done.
+    ///
+    /// Other stores of the directory and the topics are left alone, as far as they are whole. Where topics were lost, they
+    /// begin again with the messages that the backup carries, at their offsets, and each relay that has published what no
+    /// group can come to have any more is set back.
     ///
     /// # Errors
     ///
@@ -141,7 +145,9 @@ impl Sqlite {
             let transaction = connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .doing(WHAT)?;
+            broker::put_back(&transaction, &connect(&backup)?)?;
             let identity = replace(&transaction, &backup, restore, known.as_ref().ok())?;
+            set_back::set_back(&transaction)?;
             transaction.commit().doing(WHAT)?;
             identity
         };

@@ -5,6 +5,7 @@
 //! the commits that wait with it: one sync makes all of them durable. Groups and their members live in memory;
 //! after a restart members join again.
 
+mod carry;
 mod check;
 mod chunk;
 mod place;
@@ -12,6 +13,7 @@ mod seen;
 mod tables;
 mod topics;
 
+pub(crate) use carry::{carry, fold_unfinished, put_back};
 pub(crate) use check::{check, partitions};
 pub(crate) use seen::epoch_of;
 pub use topics::{MESSAGE_BYTES_MAX, SqliteTopics};

@@ -39,6 +39,7 @@ mod recent;
 mod record;
 mod relay;
 mod schema;
+mod set_back;
 mod shared;
 mod snapshots;
 mod sqlite;

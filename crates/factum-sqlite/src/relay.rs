@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::{
     error::{Doing, damaged},
     inbox::raised,
-    number::{range, signed},
+    number::{record_key, signed},
 };
 
 /// The row as the writer keeps it. It is written once for a whole group of commits.
@@ -103,14 +103,22 @@ impl Relay {
 
     /// Moves a checkpoint beyond `head` back to it, and finds the last records as of there.
     pub(crate) fn move_back(&mut self, connection: &Connection, head: At) -> Result<(), Error> {
-        const WHAT: &str = "find the last records of each partition";
         if self.checkpoint.position <= head.position {
             return Ok(());
         }
+        self.set_back(connection, head)
+    }
+
+    /// Moves the checkpoint back to `to`, and finds the last records as of there.
+    pub(crate) fn set_back(&mut self, connection: &Connection, to: At) -> Result<(), Error> {
+        const WHAT: &str = "find the last records of each partition";
         connection
             .execute("DELETE FROM relay_lasts WHERE store = ?1", [self.store])
             .doing(WHAT)?;
-        let (first, last) = range(self.store);
+        let (first, last) = (
+            record_key(self.store, Position(0)),
+            record_key(self.store, to.position),
+        );
         let mut statement = connection
             .prepare(
                 "SELECT t.topic, r.partition, r.epoch, max(r.key) FROM records r JOIN topics t ON t.number = r.topic \
@@ -129,7 +137,7 @@ impl Relay {
             };
             lasts.insert((topic, row.get(1).doing(WHAT)?), at);
         }
-        self.checkpoint = head;
+        self.checkpoint = to;
         self.changed = true;
         self.changed_lasts = lasts.keys().cloned().collect();
         self.lasts = lasts;

@@ -24,7 +24,7 @@ pub(crate) fn partitions(db: &Connection) -> Result<Vec<TopicPartition>, Error> 
 /// How many messages the partition holds. Fails at the first that is missing or damaged.
 pub(crate) fn check(db: &Connection, partition: &TopicPartition) -> Result<u64, Error> {
     let watermarks = tables::watermarks(db, partition)?;
-    let mut next = watermarks.first;
+    let (mut next, mut count) = (watermarks.first, 0);
     while next < watermarks.end {
         let slice = tables::read(db, partition, next, LIMIT)?;
         if slice.next <= next {
@@ -32,7 +32,8 @@ pub(crate) fn check(db: &Connection, partition: &TopicPartition) -> Result<u64, 
                 "the message at offset {next} of partition `{partition}`"
             )));
         }
+        count += slice.messages.len() as u64;
         next = slice.next;
     }
-    Ok(watermarks.end - watermarks.first)
+    Ok(count)
 }

@@ -22,9 +22,9 @@ const TRIM_MESSAGES_MAX: usize = 2_000;
 
 /// A partition's row.
 #[derive(Clone, Copy, Debug)]
-struct Partition {
-    number: i64,
-    watermarks: Watermarks,
+pub(super) struct Partition {
+    pub(super) number: i64,
+    pub(super) watermarks: Watermarks,
     bytes: u64,
 }
 
@@ -44,11 +44,11 @@ pub(super) struct Appended {
 }
 
 /// A number that SQLite stores signed. What is beyond its range is cut to it: no offset or size ever is.
-fn stored(number: u64) -> i64 {
+pub(super) fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn partition(db: &Connection, wanted: &TopicPartition) -> Result<Partition, Error> {
+pub(super) fn partition(db: &Connection, wanted: &TopicPartition) -> Result<Partition, Error> {
     const QUERY: &str = "
         SELECT number, first_offset, end_offset, bytes
         FROM partitions
@@ -74,7 +74,7 @@ fn partition(db: &Connection, wanted: &TopicPartition) -> Result<Partition, Erro
     found.ok_or_else(|| Error::fatal(format!("unknown partition `{wanted}`")))
 }
 
-fn place(wanted: &TopicPartition, number: i64, offset: u64) -> Result<Place, Error> {
+pub(super) fn place(wanted: &TopicPartition, number: i64, offset: u64) -> Result<Place, Error> {
     Place::new(number, offset)
         .ok_or_else(|| Error::fatal(format!("partition `{wanted}` is full at offset {offset}")))
 }
@@ -176,53 +176,69 @@ fn append_to(
     indices: &[usize],
     offsets: &mut [u64],
 ) -> Result<Growth, Error> {
-    const INSERT: &str = "INSERT INTO chunks (place, data) VALUES (?1, ?2)";
     const GROW: &str = "
         UPDATE partitions
         SET end_offset = ?2, bytes = bytes + ?3
         WHERE number = ?1";
-    let failed = |error| sql(&format!("append to `{wanted}`"), error);
     let Partition {
         number, watermarks, ..
     } = partition(db, &wanted)?;
+    let messages = indices.iter().map(|index| &batch[*index]);
+    let bytes = put_chunks(db, &wanted, number, watermarks.end, messages)?;
     let mut end = watermarks.end;
-    let mut grown = 0;
-    let mut insert = db.prepare_cached(INSERT).map_err(failed)?;
-    let mut rest = indices;
-    while !rest.is_empty() {
-        let first = place(&wanted, number, end)?;
-        let mut chunk = ChunkWriter::at(first);
-        while let Some((index, others)) = rest.split_first() {
-            let message = &batch[*index];
-            place(&wanted, number, end)?;
-            chunk.push(message);
-            offsets[*index] = end;
-            end += 1;
-            grown += size(
-                message.key.as_ref(),
-                &message.headers,
-                message.value.as_deref(),
-            );
-            rest = others;
-            if chunk.len() >= CHUNK_BYTES_MAX {
-                break;
-            }
-        }
-        insert
-            .execute(params![first.number(), chunk.finish()])
-            .map_err(failed)?;
+    for index in indices {
+        offsets[*index] = end;
+        end += 1;
     }
     db.prepare_cached(GROW)
-        .and_then(|mut grow| grow.execute(params![number, stored(end), stored(grown)]))
-        .map_err(failed)?;
+        .and_then(|mut grow| grow.execute(params![number, stored(end), stored(bytes)]))
+        .doing(&format!("append to `{wanted}`"))?;
     Ok(Growth {
         partition: wanted,
         end,
-        bytes: grown,
+        bytes,
     })
 }
 
-fn size(
+/// Writes messages from offset `from` on, and says how many bytes they have. The partition's row is the caller's.
+pub(super) fn put_chunks<'a>(
+    db: &Connection,
+    wanted: &TopicPartition,
+    number: i64,
+    from: u64,
+    messages: impl IntoIterator<Item = &'a Outgoing>,
+) -> Result<u64, Error> {
+    const INSERT: &str = "INSERT INTO chunks (place, data) VALUES (?1, ?2)";
+    let failed = |error| sql(&format!("append to `{wanted}`"), error);
+    let mut insert = db.prepare_cached(INSERT).map_err(failed)?;
+    let mut write = |(first, chunk): (Place, ChunkWriter)| {
+        insert
+            .execute(params![first.number(), chunk.finish()])
+            .map_err(failed)
+    };
+    let (mut next, mut bytes) = (from, 0);
+    let mut open = None;
+    for message in messages {
+        let at = place(wanted, number, next)?;
+        let (_, chunk) = open.get_or_insert_with(|| (at, ChunkWriter::at(at)));
+        chunk.push(message);
+        next += 1;
+        bytes += size(
+            message.key.as_ref(),
+            &message.headers,
+            message.value.as_deref(),
+        );
+        if chunk.len() >= CHUNK_BYTES_MAX
+            && let Some(full) = open.take()
+        {
+            write(full)?;
+        }
+    }
+    open.map_or(Ok(0), write)?;
+    Ok(bytes)
+}
+
+pub(super) fn size(
     key: Option<&factum_core::Key>,
     headers: &factum_core::Headers,
     value: Option<&[u8]>,
@@ -236,7 +252,7 @@ fn size(
 }
 
 /// Calls `visit` with the messages from `from` on, until it has enough.
-fn scan(
+pub(super) fn scan(
     db: &Connection,
     wanted: &TopicPartition,
     number: i64,
@@ -309,7 +325,7 @@ pub(super) fn read(
             });
             messages.len() < limit.messages
         })?;
-        // Offsets are dense. Without this, a consumer would wait at a lost message for ever.
+        // A partition ends with a message. Without this, a consumer would wait at a lost one for ever.
         if messages.is_empty() {
             return Err(damaged(format!(
                 "the message at offset {from} of partition `{wanted}`"
@@ -331,6 +347,8 @@ pub(super) struct Expired {
     pub(super) watermarks: Watermarks,
     /// How many messages may go.
     pub(super) count: usize,
+    /// The first that stays.
+    first: u64,
     number: i64,
     /// The bytes that are left without them.
     left: u64,
@@ -351,6 +369,7 @@ pub(super) fn expired(
     let mut expired = Expired {
         watermarks,
         count: 0,
+        first: watermarks.first,
         number,
         left: bytes,
     };
@@ -377,6 +396,8 @@ pub(super) fn expired(
             }
             expired.left = expired.left.saturating_sub(bytes);
             expired.count += 1;
+            // Not the next by counting: a restore may leave offsets out.
+            expired.first = offset + 1;
             expired.count < count_max
         })?;
     }
@@ -404,13 +425,14 @@ pub(super) fn trim(
     let Expired {
         watermarks: Watermarks { first, end },
         count,
+        first: kept,
         number,
         left,
     } = expired(db, wanted, keep, TRIM_MESSAGES_MAX)?;
     if count == 0 {
         return Ok(Watermarks { first, end });
     }
-    let first = first + count as u64;
+    let first = kept;
     let (low, kept) = (place(wanted, number, 0)?, place(wanted, number, first)?);
     let write = || {
         if first == end {

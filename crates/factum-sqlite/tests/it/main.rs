@@ -5,6 +5,7 @@ mod broker;
 #[cfg(target_os = "linux")]
 mod disk;
 mod file;
+mod lost_topics;
 mod markers;
 mod own_sql;
 mod plain;

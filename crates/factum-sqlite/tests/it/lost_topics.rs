@@ -1,0 +1,260 @@
+//! A directory that is lost with its topics, and remade from backups of its stores.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use factum_core::{
+    At, Broker as _, Commit, Disposition, Epoch, ExpectedVersion, Group, Headers, InboxId,
+    InboxRow, Input, Lane, MessageInput, Outgoing, RelayInput, Seen, Start, Store as _, Topic,
+    TopicPartition, TopicSpec, Watermarks, chain::Link,
+};
+use factum_sqlite::{Restore, Sqlite, SqliteBroker, SqliteStore};
+
+use crate::support::{AT, Directory, appending, commit, env, store};
+
+fn place() -> TopicPartition {
+    TopicPartition::new(Topic::of("orders"), 0)
+}
+
+fn inbox(group: &'static str) -> InboxId {
+    InboxId {
+        group: Group::of(group),
+        topic: Topic::of("orders"),
+        partition: 0,
+    }
+}
+
+/// A source, its broker, and who reads it.
+struct World {
+    directory: Directory,
+    sqlite: Sqlite,
+    broker: SqliteBroker,
+    order: Arc<SqliteStore>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let directory = Directory::new();
+        let sqlite = directory.open();
+        let broker = sqlite.broker(&env()).await.expect("the broker opens");
+        let spec = TopicSpec::new(Topic::of("orders"), 4);
+        broker.ensure_topic(&spec).await.expect("the topic is made");
+        let order = store(&sqlite, "order").await;
+        Self {
+            directory,
+            sqlite,
+            broker,
+            order,
+        }
+    }
+
+    fn at(&self, position: u64) -> At {
+        match position {
+            0 => At::ZERO,
+            _ => At::new(self.order.identity().epoch.0, position),
+        }
+    }
+
+    fn link(&self, position: u64) -> Link {
+        Link {
+            source: self.order.identity().id,
+            at: self.at(position),
+            previous: self.at(position - 1),
+        }
+    }
+
+    /// Records that go to the partition, published up to a position, which lies at the offset before it.
+    async fn publish(&self, up_to: u64) {
+        let head = self.order.head().await.expect("there is a head").position.0;
+        let mut producer = self.broker.producer().await.expect("a producer is made");
+        for position in head + 1..=up_to {
+            let mut one = appending("order/1", ExpectedVersion::Any);
+            for draft in &mut one.appends[0].drafts {
+                draft.destination.as_mut().expect("it is sent").partition = 0;
+            }
+            self.order.commit(one).await.expect("it is applied");
+            let mut headers = Headers::new();
+            for (name, value) in self.link(position).to_headers() {
+                headers.push(name, value);
+            }
+            let message = Outgoing {
+                topic: Topic::of("orders"),
+                partition: 0,
+                key: Some("order/1".into()),
+                headers,
+                value: Some(format!("{position}").into()),
+                timestamp: AT,
+            };
+            producer
+                .send(vec![(position, message)])
+                .await
+                .expect("it is handed over");
+            for report in producer.reports().await.expect("it is reported") {
+                report.result.expect("it is in the topic");
+            }
+        }
+        let claim = self.order.claim_relay().await.expect("it is claimed");
+        let input = Input::Relay(RelayInput {
+            fence: claim.fence,
+            checkpoint: self.at(up_to),
+            lasts: vec![(Topic::of("orders"), 0, self.at(up_to))],
+            rewind: false,
+        });
+        let commit = Commit { input, ..commit() };
+        self.order.commit(commit).await.expect("it is saved");
+    }
+
+    /// A service whose group has finished the messages at these offsets.
+    async fn reader(&self, service: &'static str, finished: &[u64]) -> Arc<SqliteStore> {
+        let reader = store(&self.sqlite, service).await;
+        let inbox = inbox(service);
+        let row = reader.claim_inbox(&inbox, Start::Beginning, 0).await;
+        let fence = row.expect("it is claimed").fence;
+        for offset in finished {
+            let seen = (0..10).map(|offset| Seen {
+                offset,
+                void: false,
+                link: Some(self.link(offset + 1)),
+            });
+            let input = Input::Message(MessageInput {
+                inbox: inbox.clone(),
+                fence,
+                offset: *offset,
+                lane: Lane::Key("order/1".into()),
+                advance: seen.collect(),
+                event_id: None,
+                disposition: Disposition::Apply,
+            });
+            let commit = Commit { input, ..commit() };
+            reader.commit(commit).await.expect("it is applied");
+        }
+        reader
+    }
+
+    /// A backup in the directory.
+    async fn backup(&self, store: &SqliteStore) -> PathBuf {
+        let service = store.identity().service;
+        let file = self.directory.path().join(format!("{service}.backup"));
+        store.backup(&file).await.expect("a backup is written");
+        file
+    }
+}
+
+fn restore(backup: &Path, into: &Directory) -> Result<(), factum_core::Error> {
+    let restore = Restore {
+        at: AT,
+        epoch_min: Epoch(0),
+        reason: "a lost disk".into(),
+    };
+    Sqlite::restore(backup, &into.options(), &restore).map(drop)
+}
+
+async fn row(sqlite: &Sqlite, service: &'static str) -> InboxRow {
+    let store = store(sqlite, service).await;
+    let row = store.inbox(&inbox(service)).await.expect("it is read");
+    row.expect("it is there")
+}
+
+/// The offsets of the remade topic began at 0 again, below where the groups stood: they took nothing any more, and what
+/// was on its way was lost.
+#[tokio::test]
+async fn topics_that_are_lost_begin_again_where_groups_had_come_to_and_relays_where_they_end() {
+    let world = World::new().await;
+    world.publish(6).await;
+    let stock = world.reader("stock", &[0, 1, 3]).await;
+    let stock = world.backup(&stock).await;
+    let late = world.reader("late", &[0]).await;
+    let late = world.backup(&late).await;
+    // The newest backup is that of the source: it says that it published what is in no other one.
+    world.publish(9).await;
+    let mail = world.reader("mail", &[0, 1, 2, 3, 4, 5, 6, 7]).await;
+    let mail = world.backup(&mail).await;
+    let order = world.backup(&world.order).await;
+
+    for backups in [
+        [&stock, &late, &mail, &order],
+        [&order, &mail, &late, &stock],
+        [&mail, &stock, &order, &late],
+    ] {
+        let anew = Directory::new();
+        for backup in backups {
+            restore(backup, &anew).expect("it is restored");
+        }
+        let damages = Sqlite::verify(anew.path(), |_| {}).expect("it can be read");
+        assert_eq!(damages.damages, [""; 0]);
+        let sqlite = anew.open();
+        let broker = sqlite.broker(&env()).await.expect("the broker opens");
+        let marks = broker.watermarks(&place()).await.expect("it is there");
+        assert_eq!(marks, Watermarks { first: 1, end: 9 }, "of {backups:?}");
+        let held = broker.read(&place(), 0, 100).await.expect("they are read");
+        let held: Vec<_> = held
+            .iter()
+            .map(|message| (message.offset, message.value.clone().expect("it has one")))
+            .collect();
+        // Those at 6 and 7 are in no backup: the group that had not come to them gets them from the source.
+        let expected = [1, 2, 3, 4, 5, 8].map(|at| (at, format!("{}", at + 1).into()));
+        assert_eq!(held, expected, "of {backups:?}");
+        let (stock, mail) = (row(&sqlite, "stock").await, row(&sqlite, "mail").await);
+        assert_eq!(
+            (stock.low, stock.is_done(3), stock.is_done(4)),
+            (2, true, false)
+        );
+        assert_eq!(mail.low, 8);
+        let order = store(&sqlite, "order").await;
+        let relay = order.relay().await.expect("it is read");
+        assert_eq!(relay.checkpoint, world.at(6), "of {backups:?}");
+        assert_eq!(relay.lasts, [(Topic::of("orders"), 0, world.at(6))]);
+    }
+}
+
+/// A restore that goes on beside living topics must not touch them, nor have anything published again.
+#[tokio::test]
+async fn topics_that_are_whole_stay_as_they_are() {
+    let world = World::new().await;
+    world.publish(6).await;
+    let stock = world.reader("stock", &[0, 1, 3]).await;
+    let backup = world.backup(&stock).await;
+    world.publish(9).await;
+    let checkpoint = world.at(9);
+    let World {
+        directory,
+        sqlite,
+        broker,
+        order,
+    } = world;
+    drop((broker, stock, order));
+    sqlite.close().await;
+    restore(&backup, &directory).expect("it is restored");
+    let sqlite = directory.open();
+    let broker = sqlite.broker(&env()).await.expect("the broker opens");
+    let marks = broker.watermarks(&place()).await.expect("it is there");
+    assert_eq!(marks, Watermarks { first: 0, end: 9 });
+    let order = store(&sqlite, "order").await;
+    let relay = order.relay().await.expect("it is read");
+    assert_eq!(relay.checkpoint, checkpoint);
+}
+
+/// Offsets of one topic mean nothing in another of the same name.
+#[tokio::test]
+async fn a_backup_is_refused_by_topics_that_hold_other_messages() {
+    let (world, other) = (World::new().await, World::new().await);
+    world.publish(6).await;
+    let stock = world.reader("stock", &[0, 1, 3]).await;
+    let backup = world.backup(&stock).await;
+    other.publish(8).await;
+    let World {
+        directory,
+        sqlite,
+        broker,
+        order,
+    } = other;
+    drop((broker, order));
+    sqlite.close().await;
+    let refused = restore(&backup, &directory).expect_err("they are others");
+    assert!(
+        refused.to_string().contains("holds other messages"),
+        "{refused:#}"
+    );
+}
