@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use factum::{Accept, Timestamp};
+use orders::platform::Role;
 
 /// Where `serve` keeps its data, unless told otherwise.
 pub(crate) const DATA_DEFAULT: &str = "factum-data";
@@ -22,6 +23,8 @@ Examples (in a clone, `cargo run --` stands for `orders`):
   orders load --rate 200 --for 30s        200 orders a second for half a minute, then the invariants
   orders --data /srv/orders --listen 127.0.0.1:8080
   orders store verify --data /srv/orders  read all of it, and name what is damaged
+  orders store backup --data /srv/orders --to /mnt/backups/monday
+  orders store restore --data /srv/orders --from stock.backup --reason 'a lost disk'
   FACTUM_TOKEN=ada=$(openssl rand -hex 20) orders --listen 0.0.0.0:7400 --host orders.example.org
 
 Speak to it (while it serves):
@@ -194,6 +197,20 @@ pub(crate) enum Store {
     /// changes nothing. Ends with exit code 1 if anything is damaged or missing.
     #[command(verbatim_doc_comment)]
     Verify(Verify),
+    /// Write each service's store into a file of its own
+    ///
+    /// The files, `<service>.backup`, hold all of a store as of now; topics are in none. While
+    /// the directory is served, ask the server: POST /admin/services/{name}/backup.
+    #[command(verbatim_doc_comment)]
+    Backup(Backup),
+    /// Put backups in the place of what their stores hold now
+    ///
+    /// Each file says which service it is of; other stores and the topics stay as they are.
+    /// The restored store begins a new epoch, greater than any that the topics know of it, so
+    /// that nobody takes new facts for those that are lost. What it had published behind the
+    /// backup stays with whoever has taken it.
+    #[command(verbatim_doc_comment)]
+    Restore(Restore),
 }
 
 /// How to verify.
@@ -202,6 +219,37 @@ pub(crate) struct Verify {
     /// How to write what was found
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+}
+
+/// How to make backups.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Backup {
+    /// The directory for the files, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+
+    /// Only the store of this service; may be given several times
+    #[arg(long = "service", value_name = "NAME", value_parser = service)]
+    pub(crate) services: Vec<Role>,
+}
+
+/// How to restore.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Restore {
+    /// A backup; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) from: Vec<PathBuf>,
+
+    /// Why, for the record: it is kept with the new epoch
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+fn service(name: &str) -> Result<Role, String> {
+    Role::parse(name).ok_or_else(|| {
+        let known: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
+        format!("there is no such service (known: {})", known.join(", "))
+    })
 }
 
 /// How to play the tour.

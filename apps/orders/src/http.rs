@@ -39,11 +39,18 @@ pub(crate) struct Shop {
 
 /// The whole HTTP interface of a platform: its own API, described at `/openapi.json`, and the admin API. Guard it.
 pub fn router(platform: Arc<Platform>, env: Env) -> Router {
-    let admin = Admin::new(platform.running().clone(), env.clone()).router();
+    let mut admin = Admin::new(platform.running().clone(), env.clone());
+    if platform.is_on_disk() {
+        let platform = platform.clone();
+        admin = admin.with_backups(move |service| {
+            let platform = platform.clone();
+            async move { platform.backup(&service).await }
+        });
+    }
     api()
         .router("/openapi.json")
         .with_state(Shop { platform, env })
-        .merge(admin)
+        .merge(admin.router())
 }
 
 async fn index() -> impl IntoResponse {

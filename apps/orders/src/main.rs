@@ -7,6 +7,7 @@ mod failure;
 mod load;
 mod screen;
 mod server;
+mod store;
 mod verify;
 
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
             Command::Demo(demo) => or_interrupted(demo::run(&cli.options, &demo)).await,
             Command::Load(load) => or_interrupted(load::run(&cli.options, &load)).await,
             Command::Store(Store::Verify(how)) => verify::run(&cli.options, &how),
+            Command::Store(Store::Backup(backup)) => store::backup(&cli.options, &backup).await,
+            Command::Store(Store::Restore(restore)) => store::restore(&cli.options, &restore),
         }
     });
     match result {

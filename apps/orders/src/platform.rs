@@ -27,6 +27,9 @@ use crate::{
 /// How many partitions a topic has. More than the embedded platform needs, so that keys spread.
 const PARTITIONS: u32 = 8;
 
+/// Where backups are put that are made while the platform runs, within the data directory.
+const BACKUPS: &str = "backups";
+
 /// What each service is called, in the order in which they are told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -256,6 +259,37 @@ impl Platform {
             Some(sqlite) => sqlite.failed().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Whether it runs on a data directory, of which backups can be made.
+    pub fn is_on_disk(&self) -> bool {
+        self.sqlite.is_some()
+    }
+
+    /// Writes what a service's store holds into a new file, while all goes on, and says where: in the directory
+    /// `backups` of the data directory.
+    ///
+    /// # Errors
+    ///
+    /// Class poison without a data directory; else what the store says, a full disk above all.
+    pub async fn backup(&self, service: &ServiceName) -> Result<PathBuf, Error> {
+        let Some(sqlite) = &self.sqlite else {
+            return Err(Error::poison(
+                "without a data directory there are no backups",
+            ));
+        };
+        let env = system_env();
+        let directory = sqlite.path().with_file_name(BACKUPS);
+        std::fs::create_dir_all(&directory).map_err(|error| {
+            let what = format!("failed to make `{}`", directory.display());
+            Error::transient(what).caused_by(error)
+        })?;
+        let time = env.now().to_string();
+        let time = time.chars().filter(char::is_ascii_alphanumeric);
+        let file = directory.join(format!("{service}-{}.backup", time.collect::<String>()));
+        let store = sqlite.store(service, &env).await?;
+        store.backup(&file).await?;
+        Ok(file)
     }
 
     /// All that runs.

@@ -10,7 +10,8 @@ pub use factum_macros::Event;
 #[cfg(feature = "sqlite")]
 #[doc(inline)]
 pub use factum_sqlite::{
-    Accept, Sqlite, SqliteBroker, SqliteOptions, SqliteStore, Verified, VerifiedStore, Verifying,
+    Accept, Restore, Sqlite, SqliteBroker, SqliteOptions, SqliteStore, Verified, VerifiedStore,
+    Verifying,
 };
 
 mod env;

@@ -4,6 +4,8 @@
 
 #[cfg(target_os = "linux")]
 mod disk;
+#[cfg(unix)]
+mod store;
 mod surface;
 
 use std::{
