@@ -21,6 +21,7 @@ use crate::{
     queue::Queue,
     reader::{Readers, Reading, STATEMENTS_MAX},
     state::StoreState,
+    witness::WITNESS_NAME,
     writer::{ORDERS_WAITING_MAX, Writer},
 };
 
@@ -31,7 +32,13 @@ pub(crate) const FILE_NAME: &str = "factum.db";
 const LOCK_NAME: &str = "factum.lock";
 
 /// All that is opened in the directory, by us and by SQLite.
-const FILE_NAMES: [&str; 4] = [FILE_NAME, "factum.db-wal", "factum.db-shm", LOCK_NAME];
+const FILE_NAMES: [&str; 5] = [
+    FILE_NAME,
+    "factum.db-wal",
+    "factum.db-shm",
+    LOCK_NAME,
+    WITNESS_NAME,
+];
 
 /// How a SQLite file begins.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";

@@ -6,7 +6,13 @@ use factum_sqlite::Sqlite;
 
 use crate::support::Directory;
 
-const NAMES: [&str; 4] = ["factum.db", "factum.db-wal", "factum.db-shm", "factum.lock"];
+const NAMES: [&str; 5] = [
+    "factum.db",
+    "factum.db-wal",
+    "factum.db-shm",
+    "factum.lock",
+    "factum.witness",
+];
 
 /// The refusal to open a directory in which `make` has put something in the place of `name`.
 #[track_caller]
