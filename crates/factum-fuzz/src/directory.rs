@@ -1,8 +1,9 @@
 //! Data directories that hold what was never written there: garbage, wrong sizes, directories and links in place of
 //! files.
 //!
-//! Opening one either works, and then everything that it serves can be read; or it is refused in words that name the
-//! directory. It never panics, never hangs, and never believes what is no data file.
+//! Opening one either works, and then everything that was acknowledged is there and as it was; or it is refused in
+//! words. Who takes it as it is, whatever it lacks, gets nothing that was not written. Nothing panics or hangs, neither
+//! in opening it nor in verifying it.
 
 use std::{
     fs,
@@ -12,18 +13,28 @@ use std::{
 
 use bytes::Bytes;
 use factum::{
-    Append, At, Codec, Commit, CommitError, Draft, Error, ExpectedVersion, LogFilter, RecordKind,
-    ServiceName, Sqlite, SqliteOptions, Store as _, StreamId, TypeName, Version, system_env,
+    Accept, Append, At, Codec, Commit, CommitError, Draft, Error, ExpectedVersion, LogFilter,
+    Record, RecordKind, ServiceName, Sqlite, SqliteOptions, Store as _, StreamId, TypeName,
+    Version, system_env,
 };
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::world::{PATIENCE, runtime};
 
-const FILES: [&str; 4] = ["factum.db", "factum.db-wal", "factum.db-shm", "factum.lock"];
+const FILES: [&str; 5] = [
+    "factum.db",
+    "factum.db-wal",
+    "factum.db-shm",
+    "factum.lock",
+    "factum.witness",
+];
 const SERVICE: &str = "order";
+/// How many events a stream gets at once.
+const EVENTS: u32 = 20;
 
-/// What stands in a file's place: which file in the first byte, what in the second, where in the next four, and the
-/// rest is what is written there.
+/// What stands in a file's place: which file in the first byte, what in the second and what a person says about it,
+/// where in the next four, and the rest is what is written there.
 pub(crate) fn directory(bytes: &[u8]) {
     let (head, rest) = bytes.split_first_chunk::<6>().unwrap_or((&[0; 6], bytes));
     let [file, what, at @ ..] = *head;
@@ -37,8 +48,14 @@ pub(crate) fn directory(bytes: &[u8]) {
 
     // On a thread of its own: one that hangs can't be ended, only told.
     let (done, opened) = mpsc::sync_channel(1);
-    let options = SqliteOptions::new(path);
+    // It is a copy of the one that was made. Who opens it as it is has to be told so.
+    let options = match what / 8 % 4 {
+        1 => SqliteOptions::new(path).new_epoch(system_env().now(), "whatever it lacks"),
+        2 => SqliteOptions::new(path),
+        _ => SqliteOptions::new(path).moved(),
+    };
     let opening = std::thread::spawn(move || {
+        drop(Sqlite::verify(&options.directory, |_| ()));
         let result = runtime().block_on(read_all(&options));
         drop(done.send(result));
     });
@@ -111,6 +128,25 @@ fn pipe(path: &Path) -> std::io::Result<()> {
     }
 }
 
+fn data(number: u32) -> String {
+    format!("{{\"number\":{number},\"note\":\"{}\"}}", "n".repeat(200))
+}
+
+/// The number in an event's data.
+fn number(record: &Record) -> u32 {
+    #[derive(Deserialize)]
+    struct Data {
+        number: u32,
+    }
+    let data: Result<Data, _> = serde_json::from_slice(&record.draft.data);
+    data.expect("what is served is what was written").number
+}
+
+fn was_written(record: &Record) {
+    let data = data(number(record));
+    assert!(data.as_bytes() == record.draft.data, "it was not written");
+}
+
 /// Opens the directory as a service does, and reads all that it has.
 async fn read_all(options: &SqliteOptions) -> Result<(), Error> {
     let env = system_env();
@@ -120,18 +156,21 @@ async fn read_all(options: &SqliteOptions) -> Result<(), Error> {
         let head = store.head().await?;
         let mut after = At::ZERO;
         while after < head {
-            let page = store.read_log(after, &LogFilter::default(), 100).await?;
-            for record in &page.records {
-                serde_json::from_slice::<serde_json::Value>(&record.draft.data)
-                    .expect("what is served is what was written");
-            }
+            let page = store.read_log(after, &LogFilter::default(), 7).await?;
+            page.records.iter().for_each(was_written);
             if page.next <= after {
                 break;
             }
             after = page.next;
         }
         let stream: StreamId = "order/o-1".parse().expect("it is one");
-        store.read_stream(&stream, Version(1), 100).await?;
+        let page = store.read_stream(&stream, Version(1), 100).await?;
+        page.records.iter().for_each(was_written);
+        if !matches!(options.accept, Accept::NewEpoch { .. }) {
+            let numbers: Vec<_> = page.records.iter().map(number).collect();
+            let all: Vec<_> = (0..EVENTS).collect();
+            assert_eq!(numbers, all, "what was acknowledged is not all there");
+        }
         store.commit(commit("o-2")).await.map_err(failed)?;
         Ok(())
     };
@@ -163,16 +202,13 @@ fn commit(id: &str) -> Commit {
         tags: Vec::new(),
         codec: Codec::Json,
         protection: None,
-        data: Bytes::from(format!(
-            "{{\"number\":{number},\"note\":\"{}\"}}",
-            "n".repeat(200)
-        )),
+        data: Bytes::from(data(number)),
     };
     let mut commit = Commit::new(env.commit_id(), env.now());
     commit.appends.push(Append {
         stream: stream.clone(),
         expected: ExpectedVersion::Any,
-        drafts: (0..20).map(draft).collect(),
+        drafts: (0..EVENTS).map(draft).collect(),
     });
     commit
 }
@@ -189,6 +225,8 @@ fn whole() -> &'static [(&'static str, Vec<u8>)] {
                     let sqlite = Sqlite::open(&SqliteOptions::new(directory.path()))?;
                     let store = sqlite.store(&ServiceName::of(SERVICE), &env).await?;
                     store.commit(commit("o-1")).await.map_err(failed)?;
+                    // The witness is written behind a commit: by now it knows of the first.
+                    store.commit(commit("o-0")).await.map_err(failed)?;
                     let read = |name| fs::read(directory.path().join(name)).ok();
                     let files = FILES
                         .into_iter()
