@@ -15,12 +15,14 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 /// An answer that fits into no socket's buffers.
 const LONG_BYTES: usize = 64 * 1024 * 1024;
+/// Longer than anything here may take, on the clock that is held.
+const FOREVER: Duration = Duration::from_hours(1);
 const HEAD: &str = "Host: localhost\r\nContent-Type: application/json\r\n";
 
 struct Server {
@@ -69,8 +71,8 @@ impl Server {
 /// All that the server says until it hangs up.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut said = Vec::new();
-    // What was said before a reset was said.
-    let _reset = stream.read_to_end(&mut said).await;
+    // What was said before a reset was said. A server that waits for ever would hang the test, too.
+    let _ended = timeout(FOREVER, stream.read_to_end(&mut said)).await;
     String::from_utf8(said).unwrap()
 }
 
@@ -85,7 +87,7 @@ async fn trickle(stream: &mut TcpStream, bytes: &[u8]) -> String {
             }
             sleep(Duration::from_secs(1)).await;
         }
-        std::future::pending::<()>().await;
+        sleep(FOREVER).await;
     };
     tokio::select! {
         _ended = answers.read_to_end(&mut said) => {}
