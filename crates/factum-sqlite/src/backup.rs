@@ -13,7 +13,7 @@ use crate::{
     SqliteOptions, broker, copy,
     error::{Doing, damaged, of_file},
     file::{DirectoryLock, FILE_NAME, check_magic, closed, connect},
-    opening, schema, set_back,
+    opening, own_sql, schema, set_back,
     sqlite::Sqlite,
     state::StoreState,
     store::SqliteStore,
@@ -239,6 +239,7 @@ fn replace(
         }
     }
     copy::copy(connection, "backup", *number, &name)?;
+    own_sql::settle(connection, "backup", &name)?;
     let mut state = StoreState::open(connection, *number)?;
     let id = state.identity.id;
     let witnessed = match witness {

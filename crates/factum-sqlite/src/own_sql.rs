@@ -1,8 +1,12 @@
 //! Own SQL: an application's tables beside Factum's, written in the same commit.
 //!
 //! A statement may touch the tables of its own service alone: those whose names begin with the service's name
-//! and `_`. SQLite asks for each table that a statement is prepared with, so that nothing gets past it. A
+//! and `__`. SQLite asks for each table that a statement is prepared with, so that nothing gets past it. A
 //! statement that fails is undone to a savepoint, and its commit is poison; its neighbours don't notice.
+//!
+//! Whose a table is must be certain, since a restore drops a service's tables. What stands for a service's name has
+//! no `__` in it and no `_` at its end, so that the first `__` of a table's name ends it: `order__history_x` is of
+//! `order`, and `order_history__x` of `order-history`. Services whose names come to the same can't share a file.
 
 use std::cell::RefCell;
 
@@ -16,36 +20,85 @@ use rusqlite::{
 
 use crate::error::{Doing, sql};
 
-/// Tables of Factum's that a service's name could be the beginning of. Views' tables are `view_<digits>_<digits>`.
-const RESERVED: &[&str] = &[
+/// What own tables of a service begin with: its name in lower case, with one `_` for all between two words, and `__`.
+pub(crate) fn prefix(service: &ServiceName) -> String {
+    let mut prefix = words(service).join("_");
+    prefix.push_str("__");
+    prefix
+}
+
+fn words(service: &ServiceName) -> Vec<String> {
+    let words = service.as_str().split(|c: char| !c.is_ascii_alphanumeric());
+    words
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase)
+        .collect()
+}
+
+/// Whether a table is an own one of the service with this prefix.
+pub(crate) fn is_own(prefix: &str, table: &str) -> bool {
+    table.to_ascii_lowercase().starts_with(prefix)
+}
+
+/// Refuses a service whose tables could not be told from those of another service of the file, or that has tables from
+/// before the present rule, which are looked for in the attached database `schema`.
+///
+/// # Errors
+///
+/// Class fatal, with the way out.
+pub(crate) fn settle(
+    connection: &Connection,
+    schema: &str,
+    service: &ServiceName,
+) -> Result<(), Error> {
+    const WHAT: &str = "look whose tables are whose";
+    let prefix = prefix(service);
+    let column = |sql: &str| -> Result<Vec<String>, Error> {
+        let mut statement = connection.prepare(sql).doing(WHAT)?;
+        let rows = statement.query_map([], |row| row.get(0)).doing(WHAT)?;
+        rows.collect::<Result<_, _>>().doing(WHAT)
+    };
+    for other in column("SELECT service FROM main.stores")? {
+        let Ok(other) = ServiceName::new(&other) else {
+            continue;
+        };
+        if other != *service && self::prefix(&other) == prefix {
+            return Err(Error::fatal(format!(
+                "service `{service}` can't share a file with service `{other}`: the tables of both would begin with \
+                 `{prefix}`; give one of them another name or another data directory"
+            )));
+        }
+    }
+    // Once a single underscore was enough, and nobody could tell whose `order_history_x` was.
+    let former = &prefix[..prefix.len() - 1];
+    let tables = format!("SELECT name FROM {schema}.sqlite_schema WHERE type IN ('table', 'view')");
+    for table in column(&tables)? {
+        let lower = table.to_ascii_lowercase();
+        let is_former = lower.starts_with(former) && !lower.contains("__");
+        if is_former && !FACTUMS.contains(&&*lower) && !is_views(&lower) {
+            return Err(Error::fatal(format!(
+                "table `{table}` is an own one of service `{service}` by a former rule: rename it to `{prefix}{}` \
+                 (`ALTER TABLE .. RENAME TO` in SQLite's shell), or to what no service's name begins",
+                &table[former.len()..]
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Tables of Factum's with an underscore in their names.
+const FACTUMS: &[&str] = &[
     "active_generations",
     "message_ids",
     "relay_lasts",
     "stream_events",
 ];
 
-/// What own tables of a service begin with: its name in lower case, with `_` for what names of tables can't have.
-pub(crate) fn prefix(service: &ServiceName) -> String {
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() {
-            c.to_ascii_lowercase()
-        } else {
-            '_'
-        }
-    };
-    format!(
-        "{}_",
-        service.as_str().chars().map(plain).collect::<String>()
-    )
-}
-
-/// Whether a table is an own one of the service with this prefix.
-pub(crate) fn is_own(prefix: &str, table: &str) -> bool {
-    let table = table.to_ascii_lowercase();
-    let is_views = table.strip_prefix("view_").is_some_and(|rest| {
+/// Whether a table has the rows of a view: `view_<digits>_<digits>`.
+fn is_views(table: &str) -> bool {
+    table.strip_prefix("view_").is_some_and(|rest| {
         rest.split('_').count() == 2 && rest.chars().all(|c| c.is_ascii_digit() || c == '_')
-    });
-    table.starts_with(prefix) && !RESERVED.contains(&&*table) && !is_views
+    })
 }
 
 thread_local! {
@@ -197,4 +250,39 @@ fn value_of(column: ValueRef<'_>) -> rusqlite::Result<SqlValue> {
         ValueRef::Text(_) => SqlValue::Text(column.as_str()?.into()),
         ValueRef::Blob(bytes) => SqlValue::Bytes(bytes.to_vec()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_prefix_is_the_beginning_of_another_one() {
+        let names = [
+            "order",
+            "order-history",
+            "order.history.x",
+            "orders",
+            "o",
+            "order-1",
+            "a--b",
+            "_a",
+            "a_",
+            "view",
+            "-",
+        ];
+        let prefixes: Vec<_> = names
+            .iter()
+            .map(|name| prefix(&ServiceName::new(name).unwrap()))
+            .collect();
+        for (name, one) in names.iter().zip(&prefixes) {
+            for other in &prefixes {
+                let nested = other.starts_with(one.as_str());
+                assert!(!nested || one == other, "`{name}`: {one} and {other}");
+            }
+        }
+        assert_eq!(prefixes[1], "order_history__");
+        assert_eq!(prefixes[6], "a_b__");
+        assert_eq!(prefixes[7], prefixes[8], "and such are refused in one file");
+    }
 }

@@ -7,7 +7,7 @@ use factum_core::{Env, Error, Position, ServiceName, Store, StoreId, Stores};
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::{
-    broker::SqliteBroker, file::File, log, options::SqliteOptions, state::StoreState,
+    broker::SqliteBroker, file::File, log, options::SqliteOptions, own_sql, state::StoreState,
     store::SqliteStore,
 };
 
@@ -66,6 +66,7 @@ impl Sqlite {
         let (service, id, at) = (service.clone(), StoreId(env.uuid()), env.now());
         let open = self.file.job(
             move |desk| {
+                own_sql::settle(desk.connection, "main", &service)?;
                 let number = match StoreState::find(desk.connection, &service)? {
                     Some(number) => number,
                     None => StoreState::create(desk.connection, &service, id, at)?,

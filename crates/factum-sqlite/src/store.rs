@@ -57,7 +57,7 @@ impl SqliteStore {
 
     /// Runs one statement of own SQL that reads, confined to the tables of this service, and returns its rows.
     ///
-    /// Tables of a service are those whose names begin with the service's name and `_`; they are written by
+    /// Tables of a service are those whose names begin with the service's name and `__`; they are written by
     /// [`ViewWrite::Sql`](factum_core::ViewWrite::Sql).
     ///
     /// # Errors

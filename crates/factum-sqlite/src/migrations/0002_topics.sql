@@ -1,6 +1,5 @@
 -- The topics of the embedded broker. They belong to no store: all stores of the file publish to them.
--- (Their names have no underscore, so that no service's own tables can be taken for them. `topics` are names
--- that records have.)
+-- (`topics` are names that records have.)
 
 CREATE TABLE topicspecs (
     name             TEXT    NOT NULL PRIMARY KEY,

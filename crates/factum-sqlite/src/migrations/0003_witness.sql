@@ -1,5 +1,4 @@
 -- What the witness beside the file is compared with. See `witness.rs`.
--- (Its name has no underscore, so that no service's own tables can be taken for it.)
 CREATE TABLE witnessed (
   number   INTEGER PRIMARY KEY CHECK (number = 1),
   state    INTEGER NOT NULL,                        -- 1: the file has a witness; 2: it is a backup, and must be restored

@@ -428,8 +428,8 @@ pub async fn own_sql_is_applied_with_its_commit_or_not_at_all(harness: &dyn Stor
     if world.store.capabilities().sql.is_none() {
         return;
     }
-    // Own tables begin with the service's name.
-    let table = format!("{}_seen", world.store.identity().service);
+    // Own tables begin with the service's name and two underscores.
+    let table = format!("{}__seen", world.store.identity().service);
     let with = |statement: String, parameters: Vec<SqlValue>, commit: Commit| {
         let sql = ViewWrite::Sql {
             statement,
