@@ -221,8 +221,9 @@ fn page_of(
     let from = Version(from.0.max(1));
     let mut next = from;
     {
+        // An entry whose record is gone is a row all the same: the stream must not become shorter by it.
         let sql = format!(
-            "SELECT {COLUMNS} FROM stream_events e CROSS JOIN records r ON r.key = e.record \
+            "SELECT {COLUMNS} FROM stream_events e LEFT JOIN records r ON r.key = e.record \
              WHERE e.stream = ?1 AND e.version >= ?2 ORDER BY e.version LIMIT ?3"
         );
         let mut statement = connection.prepare_cached(&sql).doing(WHAT)?;
@@ -240,9 +241,9 @@ fn page_of(
             continue;
         }
         let mut found = statement.query([key]).doing(WHAT)?;
-        if let Some(row) = found.next().doing(WHAT)? {
-            take(reading, row, stream, &mut next, &mut page)?;
-        }
+        let row = found.next().doing(WHAT)?;
+        let row = row.ok_or_else(|| lacks(reading, stream, next))?;
+        take(reading, row, stream, &mut next, &mut page)?;
     }
     page.version = match last {
         Some((version, _)) => version,
@@ -295,17 +296,26 @@ fn take(
     next: &mut Version,
     page: &mut StreamPage,
 ) -> Result<(), Error> {
+    if integer(row, 0).is_none() {
+        return Err(lacks(reading, stream, *next));
+    }
     let record = record::decode(reading, row, None)?;
     let Some(record) = record else { return Ok(()) };
+    // What an index says is compared with the record: it has a checksum, and the index has none.
     if record.version != *next || record.draft.stream.as_ref() != Some(stream) {
-        return Err(damaged(format!(
-            "version {next} of stream `{stream}` in `{}`",
-            reading.path.display()
-        )));
+        return Err(lacks(reading, stream, *next));
     }
     *next = next.next();
     page.records.push(record);
     Ok(())
+}
+
+/// An index leads to another record in the place of this version, or to none.
+fn lacks(reading: &Reading, stream: &StreamId, version: Version) -> Error {
+    damaged(format!(
+        "version {version} of stream `{stream}` in `{}`",
+        reading.path.display()
+    ))
 }
 
 /// The number of a stream, when it has events.
@@ -344,7 +354,7 @@ pub(crate) fn correlated(
     let indexed = Position(indexed.cast_unsigned());
     let mut records = Vec::new();
     let in_index = format!(
-        "SELECT {COLUMNS} FROM correlated c CROSS JOIN records r ON r.key = c.record \
+        "SELECT {COLUMNS} FROM correlated c LEFT JOIN records r ON r.key = c.record \
          WHERE c.store = ?1 AND c.correlation_id = ?2 AND c.record > ?3 AND c.record <= ?4 ORDER BY c.record LIMIT ?5"
     );
     let behind = format!(
@@ -366,7 +376,18 @@ pub(crate) fn correlated(
         let mut statement = transaction.prepare_cached(&sql).doing(WHAT)?;
         let mut found = statement.query(bounds).doing(WHAT)?;
         while let Some(row) = found.next().doing(WHAT)? {
-            records.extend(record::decode(reading, row, None)?);
+            let record = match integer(row, 0) {
+                Some(_) => record::decode(reading, row, None)?,
+                None => None,
+            };
+            // As for streams: the index is not taken at its word.
+            let record = record.filter(|record| record.draft.correlation_id == *id);
+            records.push(record.ok_or_else(|| {
+                damaged(format!(
+                    "a record of correlation id `{id}` in `{}`",
+                    reading.path.display()
+                ))
+            })?);
         }
     }
     shared.count_read(records.len());

@@ -4,6 +4,8 @@
 //! were written, or not at all; and what a verification finds nothing wrong with is whole. An index that lost an entry
 //! can hide a stream from those who ask for it by name: SQLite's pages have no checksums. Verification finds it.
 
+mod index;
+
 use std::{
     fs,
     sync::atomic::{AtomicUsize, Ordering},
