@@ -423,15 +423,26 @@ impl Operations {
 
     /// Opens a new epoch after a restore: see [`Store::open_epoch`](factum_core::Store::open_epoch).
     ///
+    /// It is no commit, so the audit record has it twice: `opening-epoch` before, so that no epoch is without, and
+    /// `open-epoch` when it is open. Whoever finds the first alone looks which epoch the store is in.
+    ///
     /// # Errors
     ///
     /// Class conflict when the epoch is not greater than the present one; else what the store says.
     pub async fn open_epoch(&self, epoch: Epoch, by: &By) -> Result<(), Error> {
-        self.core
-            .store
+        let store = &self.core.store;
+        let present = store.identity().epoch;
+        if epoch <= present {
+            return Err(Error::conflict(format!(
+                "epoch {epoch} can't be opened: the present one is {present}, and a new one must be greater"
+            )));
+        }
+        self.record("opening-epoch", epoch.to_string(), by).await?;
+        store
             .open_epoch(epoch, self.core.env.now(), &by.reason)
             .await?;
-        self.record("open-epoch", epoch.to_string(), by).await
+        let recorded = self.record("open-epoch", epoch.to_string(), by).await;
+        recorded.map_err(|error| error.while_(format!("epoch {epoch} is open, and")))
     }
 
     /// Writes an audit entry of an action that is no commit of its own: before it is carried out, so that none is

@@ -1,9 +1,10 @@
 //! What operators do: each thing compared with what they saw, and recorded.
 
 use factum::{
-    By, DeadLetters, Failure, Group, OperatorError, Parked, ParkedFilter, ParkedState, Running,
-    RunningService, Version,
+    By, DeadLetters, Epoch, Error, Failure, Group, OperatorError, Parked, ParkedFilter,
+    ParkedState, Running, RunningService, Version,
 };
+use factum_testkit::faults::Call;
 
 use crate::{
     bank::{Bank, Fault, accounts, close, deposit},
@@ -186,5 +187,51 @@ async fn an_aggregate_is_shown_as_it_was_at_any_version() {
         error.to_string(),
         "stream `account/a` has no version 32: its last is 31"
     );
+    running.stop().await;
+}
+
+/// A crash behind the opening left an epoch that nobody had opened, as far as the audit record knew.
+#[tokio::test(start_paused = true)]
+async fn no_epoch_is_opened_without_a_record_of_it_whenever_the_process_dies() {
+    let bank = Bank::new(17);
+    let running = bank.start::<1>().await;
+    let accounts = accounts(&running);
+    accounts.stop().await;
+    let store = accounts.store().clone();
+    let died = || Error::unknown("the process died");
+    let open = async |epoch: u64| {
+        let by = By::new("ada", "restored from Monday");
+        let opened = accounts.operator().open_epoch(Epoch(epoch), &by).await;
+        let audit = accounts.operator().audit(10).await.unwrap();
+        let actions: Vec<_> = audit
+            .into_iter()
+            .rev()
+            .map(|entry| format!("{} {}", entry.action, entry.subject))
+            .collect();
+        (opened, store.identity().epoch, actions)
+    };
+
+    // Before anything, between the record and the epoch, and between the epoch and the second record.
+    bank.plan.at(Call::Commit).fails(died());
+    let (opened, epoch, actions) = open(7).await;
+    assert!(opened.is_err());
+    assert_eq!((epoch, actions), (Epoch(1), vec![]));
+    bank.plan.at(Call::OpenEpoch).fails(died());
+    let (opened, epoch, actions) = open(7).await;
+    assert!(opened.is_err());
+    assert_eq!((epoch, actions), (Epoch(1), vec!["opening-epoch 7".into()]));
+    bank.plan.at(Call::OpenEpoch).loses_the_answer();
+    let (opened, epoch, actions) = open(8).await;
+    assert!(opened.is_err());
+    let expected = ["opening-epoch 7", "opening-epoch 8"].map(String::from);
+    assert_eq!((epoch, actions), (Epoch(8), expected.to_vec()));
+
+    // Whoever tries again is told, and the whole is recorded as a whole.
+    let (opened, ..) = open(8).await;
+    assert!(opened.unwrap_err().is_conflict());
+    let (opened, epoch, actions) = open(9).await;
+    opened.unwrap();
+    let more = ["opening-epoch 9", "open-epoch 9"].map(String::from);
+    assert_eq!((epoch, actions), (Epoch(9), [expected, more].concat()));
     running.stop().await;
 }
