@@ -51,7 +51,7 @@ pub use reactor::{
 };
 mod projection;
 pub use projection::{
-    AnyProjection, FIND_ROWS_MAX, Projecting, Projection, ReadRecord, RowSet, View,
+    AnyProjection, BATCH_ROWS_MAX, FIND_ROWS_MAX, Projecting, Projection, ReadRecord, RowSet, View,
 };
 mod message;
 pub use message::{Headers, Lane, Message};

@@ -7,7 +7,7 @@ use std::{future::Future, marker::PhantomData, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::rows::{FIND_ROWS_MAX, RowSet};
+pub use self::rows::{BATCH_ROWS_MAX, FIND_ROWS_MAX, RowSet};
 use crate::{
     Catalog, Error, Event, Failure, FieldKind, ProjectionName, Read, Recorded, ViewDefinition,
     ViewName,

@@ -37,12 +37,13 @@ struct Turn {
     record: Box<dyn ReadRecord>,
 }
 
-/// Takes `records` into `rows`. When one fails, what is in the rows is of no use.
+/// Takes `records` into `rows`, and says how many: not all when the rows are full before. When one fails, what is in the
+/// rows is of no use.
 pub(super) async fn project(
     projector: &Projector<'_>,
     records: &[Record],
     rows: &mut RowSet<'_>,
-) -> Result<(), Failed> {
+) -> Result<usize, Failed> {
     // What can be taken at the same time, by row.
     let mut together: BTreeMap<String, Vec<Turn>> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
@@ -61,12 +62,17 @@ pub(super) async fn project(
                 } else {
                     projector.take_together(&mut together, rows).await?;
                     projector.take_turn(turn, rows).await?;
+                    // Nothing waits its turn at this point, so all up to here is in the rows and nothing else.
+                    if rows.is_full() {
+                        return Ok(index + 1);
+                    }
                 }
             }
             Err(failure) => return Err(Failed { index, failure }),
         }
     }
-    projector.take_together(&mut together, rows).await
+    projector.take_together(&mut together, rows).await?;
+    Ok(records.len())
 }
 
 impl Projector<'_> {

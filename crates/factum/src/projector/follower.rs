@@ -146,15 +146,18 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Takes the page's records, and commits what came of them. `false`: one of them failed, and has waited for its
-    /// next try; those before it are done.
+    /// Takes the page's records, and commits what came of them. `false`: not all of them. One failed, and has waited for
+    /// its next try; or those before it made so many rows that they were committed alone. What is left is read again.
     async fn take(&mut self, page: &LogPage, caught_up: bool) -> Result<bool, End> {
         let (records, projection) = (&page.records[..], self.projector.projection);
         let mut count = records.len();
         let mut views = loop {
             let mut rows = RowSet::new(self.projector.views, projection.views(), self.generation);
             match batch::project(self.projector, &records[..count], &mut rows).await {
-                Ok(()) => break rows.into_writes(),
+                Ok(taken) => {
+                    count = taken;
+                    break rows.into_writes();
+                }
                 Err(Failed { index: 0, failure }) => {
                     self.failed(&records[0], &failure).await?;
                     return Ok(false);

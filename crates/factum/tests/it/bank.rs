@@ -312,7 +312,7 @@ impl Bank {
         .await
     }
 
-    fn outside(&self) -> (Env, Arc<dyn Broker>) {
+    pub(crate) fn outside(&self) -> (Env, Arc<dyn Broker>) {
         let env = self.env.env();
         (env.clone(), Arc::new(self.topics.open(env)))
     }

@@ -12,6 +12,7 @@ mod panics;
 mod projector;
 mod projector_crash;
 mod projector_rows;
+mod projector_wide;
 mod publishing;
 mod queries;
 mod starting;
