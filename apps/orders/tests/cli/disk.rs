@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -197,4 +198,97 @@ async fn after_a_failed_sync_the_process_ends_and_says_why() {
             "{user} was acknowledged"
         );
     }
+}
+
+/// Asks until the answer is as wanted.
+async fn until(what: &str, mut wanted: impl AsyncFnMut() -> bool) {
+    let looked = tokio::time::timeout(Duration::from_mins(1), async {
+        while !wanted().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(looked.await.is_ok(), "not within a minute: {what}");
+}
+
+/// Nobody had looked at what is answered between a failed sync and the end, which is as far away as what is under way.
+#[tokio::test]
+async fn between_a_failed_sync_and_the_end_health_and_readiness_name_the_cause() {
+    let (data, aside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (broken, held) = (aside.path().join("broken"), aside.path().join("held"));
+    let log = aside.path().join("log");
+    let mut served = Served::spawn(
+        on(&data)
+            .env("LD_PRELOAD", faults(aside.path()))
+            .env("FACTUM_FAULTS", "factum.db-wal:sync:1:EIO:1")
+            .env("FACTUM_FAULTS_WHILE", &broken)
+            .env(
+                "FACTUM_FAULTS_HOLD",
+                format!("gateway.jsonl:{}", held.display()),
+            )
+            .env("FACTUM_FAULTS_LOG", &log)
+            .stderr(Stdio::piped()),
+    );
+    let url = served.url.clone();
+    let get = async |path: &str| {
+        let response = reqwest::get(format!("{url}{path}")).await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json::<serde_json::Value>().await.unwrap())
+    };
+    assert_eq!(get("/ready").await.0, 200);
+    // A payment that the gateway does not answer yet.
+    let user = register(&url, 1).await.unwrap();
+    fs::write(&held, "").unwrap();
+    let order = json!({ "user_id": user, "items": [{ "sku": "tea", "qty": 1, "price": 500 }] });
+    let placed = reqwest::Client::new()
+        .post(format!("{url}/orders"))
+        .json(&order);
+    assert!(placed.send().await.unwrap().status().is_success());
+    until("the gateway is asked", async || {
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        log.contains("gateway.jsonl held")
+    })
+    .await;
+    assert_eq!(get("/health").await.1["status"], "ok");
+
+    fs::write(&broken, "").unwrap();
+    let mut number = 2;
+    while register(&url, number).await.is_some() {
+        number += 1;
+    }
+    until("health knows", async || {
+        get("/health").await.1["status"] == "failed"
+    })
+    .await;
+    let (_, health) = get("/health").await;
+    let (status, refused) = get("/ready").await;
+    assert_eq!(status, 503, "{refused:#}");
+    for role in ["users", "order", "payment", "stock", "notification"] {
+        let part = format!("{role}/store");
+        let parts = health["services"][role].as_array().unwrap();
+        let store = parts.iter().find(|known| known["part"] == *part);
+        let store = store.unwrap_or_else(|| panic!("no `{part}` in {health:#}"));
+        assert_eq!(store["status"], "failed", "{health:#}");
+        let reason = store["reason"].as_str().unwrap();
+        assert!(
+            reason.contains("did not confirm a sync") && reason.contains("check the disk"),
+            "{reason}"
+        );
+        let errors = refused["errors"].as_array().unwrap();
+        let told = errors
+            .iter()
+            .any(|error| error["field"] == *part && error["message"].as_str() == Some(reason));
+        assert!(told, "`{part}` is not in {refused:#}");
+    }
+    assert!(
+        served.child.try_wait().unwrap().is_none(),
+        "it still serves"
+    );
+
+    fs::remove_file(&held).unwrap();
+    let status = served.child.wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let mut error = String::new();
+    let mut stderr = served.child.stderr.take().unwrap();
+    std::io::Read::read_to_string(&mut stderr, &mut error).unwrap();
+    assert!(error.contains("did not confirm a sync"), "{error}");
 }

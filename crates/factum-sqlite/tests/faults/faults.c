@@ -11,6 +11,7 @@
  *                             is called success)
  *                      count  how many calls; 0: all that follow
  * FACTUM_FAULTS_WHILE  a file: rules hold as long as it exists; without it, always
+ * FACTUM_FAULTS_HOLD   `<end of the file's name>:<another file>`: syncs of the first wait as long as the second exists
  * FACTUM_FAULTS_LOG    a file: one line for each sync and each fault, `<call> <name> <ok or fault>`
  * FACTUM_JOURNAL       a file: all that was done; see `journal.rs` for its layout
  * FACTUM_JOURNAL_OF    the directory whose files are written down
@@ -44,7 +45,8 @@ struct rule {
 #define RULES_MAX 8
 static struct rule rules[RULES_MAX];
 static int rules_count;
-static const char *only_while, *journal_of;
+static const char *only_while, *journal_of, *held_while;
+static char held[64];
 static int log_fd = -1, journal_fd = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -86,6 +88,11 @@ static void start(void) {
   real_unlink = dlsym(RTLD_NEXT, "unlink");
   only_while = getenv("FACTUM_FAULTS_WHILE");
   journal_of = getenv("FACTUM_JOURNAL_OF");
+  if (getenv("FACTUM_FAULTS_HOLD")) {
+    char *text = strdup(getenv("FACTUM_FAULTS_HOLD")), *save = NULL;
+    snprintf(held, sizeof held, "%s", strtok_r(text, ":", &save));
+    held_while = strtok_r(NULL, ":", &save);
+  }
   const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
   if (getenv("FACTUM_FAULTS_LOG")) log_fd = real_open(getenv("FACTUM_FAULTS_LOG"), flags, 0644);
   if (getenv("FACTUM_JOURNAL")) journal_fd = real_open(getenv("FACTUM_JOURNAL"), flags, 0644);
@@ -190,6 +197,10 @@ static int sync_file(int fd, int (*real)(int)) {
   char path[PATH_MAX];
   struct stat stat;
   if (!path_of(fd, path)) return real(fd);
+  if (held_while && ends_with(path, held) && access(held_while, F_OK) == 0) {
+    note("sync", path, "held");
+    while (access(held_while, F_OK) == 0) usleep(1000);
+  }
   pthread_mutex_lock(&lock);
   size_t room;
   enum fault fault = fault_of(path, SYNC, 0, &room);
