@@ -61,6 +61,8 @@ pub mod inbox;
 pub use inbox::{Advance, InboxId, InboxRow, Seen, Trying, WINDOW_MAX};
 pub mod partition;
 pub use partition::{AHEAD_MAX, Job, Partition, Polled};
+mod lease;
+pub use lease::{Holder, Lease, Role, Watch};
 mod relay;
 pub use relay::{LastsOf, Offer, Overtaken, RelayRun, may_publish};
 pub mod parking;

@@ -30,8 +30,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     At, AuditEntry, Category, Commit, CommitError, Committed, Env, Epoch, Error, Fence, Group,
-    InboxId, InboxRow, Lane, MessageId, Parked, ParkedId, ParkedState, Position, ProjectionName,
-    Record, ServiceName, Start, StoreId, StreamId, Timer, Timestamp, Topic, Version, Views,
+    Holder, InboxId, InboxRow, Lane, Lease, MessageId, Parked, ParkedId, ParkedState, Position,
+    ProjectionName, Record, Role, ServiceName, Start, StoreId, StreamId, Timer, Timestamp, Topic,
+    Version, Views,
 };
 
 /// Who a store is.
@@ -418,6 +419,26 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Claims the timers.
     async fn claim_timers(&self) -> Result<Fence, Error>;
 
+    // Leases: only asked of a store that is [shared](StoreCapabilities::shared). A lease is no condition of any
+    // commit, since fences are: it says who may claim.
+
+    /// The lease of a role; that of a role which nobody ever had has no holder and beat 0.
+    async fn lease(&self, role: &Role) -> Result<Lease, Error> {
+        Err(no_leases(role))
+    }
+
+    /// Gives the lease of a role to `holder`, or to nobody, if its beat is still `seen`, and says whether it was. The
+    /// beat grows by one. Durable when it answers, and kept over a new epoch.
+    async fn set_lease(
+        &self,
+        role: &Role,
+        seen: u64,
+        holder: Option<Holder>,
+    ) -> Result<bool, Error> {
+        let _ = (seen, holder);
+        Err(no_leases(role))
+    }
+
     // Timers, parked messages, answers.
 
     /// The timers that come due first, at most `limit`, whether they are due yet or not.
@@ -450,4 +471,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Drops what has expired, and says how many rows that were.
     async fn prune(&self, prune: Prune) -> Result<u64, Error>;
+}
+
+fn no_leases(role: &Role) -> Error {
+    Error::fatal(format!(
+        "the lease of `{role}` was asked for in a store that one process uses, which has none"
+    ))
 }

@@ -13,9 +13,9 @@ use std::{
 use async_trait::async_trait;
 use factum_core::{
     Answered, At, AuditEntry, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
-    Fence, InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount,
-    ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, ServiceName, Signal, Snapshot, Start, Store,
+    Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
+    ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
+    ProjectionState, Prune, Record, RelayClaim, Role, ServiceName, Signal, Snapshot, Start, Store,
     StoreCapabilities, StoreId, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer,
     Timestamp, Topic, Version, Views,
 };
@@ -51,6 +51,7 @@ pub struct MemoryStore {
     disk: MemoryDisk,
     views: views::MemoryViews,
     failed: Mutex<memo::Failed>,
+    shared: bool,
 }
 
 impl MemoryStore {
@@ -61,7 +62,16 @@ impl MemoryStore {
             disk,
             views,
             failed: Mutex::default(),
+            shared: true,
         }
+    }
+
+    /// The same as a store that one process uses at a time, as embedded ones are: a process that starts knows that
+    /// there is no other, and waits for none.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.shared = false;
+        self
     }
 
     /// A new store of `service` on a disk of its own.
@@ -93,7 +103,7 @@ impl Store for MemoryStore {
         StoreCapabilities {
             durable: false,
             sql: None,
-            shared: true,
+            shared: self.shared,
         }
     }
 
@@ -270,6 +280,19 @@ impl Store for MemoryStore {
 
     async fn claim_timers(&self) -> Result<Fence, Error> {
         Ok(self.disk.write(state::State::claim_timers))
+    }
+
+    async fn lease(&self, role: &Role) -> Result<Lease, Error> {
+        Ok(self.disk.read(|state| state.lease(role)))
+    }
+
+    async fn set_lease(
+        &self,
+        role: &Role,
+        seen: u64,
+        holder: Option<Holder>,
+    ) -> Result<bool, Error> {
+        Ok(self.disk.write(|state| state.set_lease(role, seen, holder)))
     }
 
     async fn next_timers(&self, limit: usize) -> Result<Vec<Timer>, Error> {

@@ -14,6 +14,7 @@ pub mod epochs;
 pub mod event_ids;
 pub mod inbox;
 pub mod keeping;
+pub mod leases;
 pub mod log;
 pub mod operators;
 pub mod order;
@@ -136,6 +137,10 @@ macro_rules! store_suite {
                 a_projection_goes_on_from_its_checkpoint_only,
                 timers_belong_to_their_last_owner,
                 of_many_claims_each_has_its_own_fence_and_one_is_valid,
+            ],
+            leases: [
+                a_lease_changes_hands_for_whoever_saw_its_last_beat,
+                of_many_who_take_a_lease_one_gets_it,
             ],
             inbox: [
                 the_row_says_what_is_finished,

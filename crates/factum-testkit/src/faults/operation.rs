@@ -23,6 +23,9 @@ pub enum Call {
     ForgetProjection,
     /// `Store::claim_timers`.
     ClaimTimers,
+    /// `Store::set_lease`. No write for a plan, though it is one: signs of life come by the clock, and would be most
+    /// of what a crash could hit.
+    SetLease,
     /// `Store::prune`.
     Prune,
     /// `Views::ensure`.
@@ -62,7 +65,8 @@ impl Call {
     pub const fn is_write(self) -> bool {
         !matches!(
             self,
-            Self::Wait
+            Self::SetLease
+                | Self::Wait
                 | Self::Read
                 | Self::OpenProducer
                 | Self::Report

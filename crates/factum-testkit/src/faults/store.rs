@@ -10,10 +10,11 @@ use std::{
 use async_trait::async_trait;
 use factum_core::{
     Answered, At, AuditEntry, Category, Commit, CommitError, CommitId, Committed, Epoch, EpochSpan,
-    Error, Fence, InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount,
-    ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, Signal, Snapshot, Start, Store, StoreCapabilities,
-    StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic, Version, Views,
+    Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
+    ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
+    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, Start, Store,
+    StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
+    Version, Views,
 };
 use tokio::task::unconstrained;
 
@@ -365,6 +366,25 @@ impl Store for FaultyStore {
     async fn claim_timers(&self) -> Result<Fence, Error> {
         self.run(Call::ClaimTimers, "timers", self.inner.claim_timers())
             .await
+    }
+
+    async fn lease(&self, role: &Role) -> Result<Lease, Error> {
+        self.run(
+            Call::Read,
+            format!("lease of {role}"),
+            self.inner.lease(role),
+        )
+        .await
+    }
+
+    async fn set_lease(
+        &self,
+        role: &Role,
+        seen: u64,
+        holder: Option<Holder>,
+    ) -> Result<bool, Error> {
+        let set = self.inner.set_lease(role, seen, holder);
+        self.run(Call::SetLease, role, set).await
     }
 
     async fn next_timers(&self, limit: usize) -> Result<Vec<Timer>, Error> {

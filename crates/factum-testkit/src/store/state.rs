@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use factum_core::{
-    At, AuditEntry, Epoch, EpochSpan, Error, Fence, InboxId, InboxRow, OwnerEpoch, ParkedId,
-    Position, ProjectionClaim, ProjectionName, ProjectionState, Prune, RelayClaim, ServiceName,
-    Signal, Snapshot, Start, StoreId, StoreIdentity, StreamId, Timestamp, Topic,
+    At, AuditEntry, Epoch, EpochSpan, Error, Fence, Holder, InboxId, InboxRow, Lease, OwnerEpoch,
+    ParkedId, Position, ProjectionClaim, ProjectionName, ProjectionState, Prune, RelayClaim, Role,
+    ServiceName, Signal, Snapshot, Start, StoreId, StoreIdentity, StreamId, Timestamp, Topic,
 };
 
 use super::{
@@ -37,6 +37,7 @@ pub(super) struct State {
     forgotten: BTreeMap<(ProjectionName, u32), Fence>,
     pub(super) timers: Timers,
     pub(super) timers_fence: Fence,
+    leases: BTreeMap<Role, Lease>,
     pub(super) tables: Tables,
     pub(super) audit: Vec<AuditEntry>,
 }
@@ -86,6 +87,7 @@ impl State {
             forgotten: BTreeMap::new(),
             timers: Timers::default(),
             timers_fence: Fence::default(),
+            leases: BTreeMap::new(),
             tables: Tables::default(),
             audit: Vec::new(),
         }
@@ -284,6 +286,24 @@ impl State {
     pub(super) fn claim_timers(&mut self) -> Fence {
         self.timers_fence = self.raised(self.timers_fence);
         self.timers_fence
+    }
+
+    /// The lease of a role.
+    pub(super) fn lease(&self, role: &Role) -> Lease {
+        self.leases.get(role).copied().unwrap_or_default()
+    }
+
+    /// Gives a lease to another holder, if it was not changed since its beat was `seen`.
+    pub(super) fn set_lease(&mut self, role: &Role, seen: u64, holder: Option<Holder>) -> bool {
+        let lease = self.leases.entry(role.clone()).or_default();
+        let unchanged = lease.beat == seen;
+        if unchanged {
+            *lease = Lease {
+                holder,
+                beat: seen + 1,
+            };
+        }
+        unchanged
     }
 
     /// Pins a topic's partition count.
