@@ -15,6 +15,7 @@ use crate::{
     consumer::{self, Suspects},
     gauges, maintenance,
     metrics::{Metrics, Registered},
+    post::TERM,
     projector::{self, Progress},
     relay, timers, topics,
     work::Core,
@@ -36,6 +37,7 @@ pub struct App {
     stores: Option<Arc<dyn Stores>>,
     services: Vec<(Service, Option<Arc<dyn Store>>)>,
     partitions: u32,
+    term: Duration,
     metrics: Registered,
 }
 
@@ -48,6 +50,7 @@ impl App {
             stores: None,
             services: Vec::new(),
             partitions: PARTITIONS,
+            term: TERM,
             metrics: Registered::default(),
         }
     }
@@ -74,6 +77,14 @@ impl App {
     /// How many partitions a topic gets that no service describes and that does not exist yet. Default: 8.
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = partitions.max(1);
+        self
+    }
+
+    /// Where several processes share a store: for how long the one that publishes, fires timers or keeps up a
+    /// projection gives no sign of life before another takes its place. Default: 5 seconds. One that stops in good order
+    /// is not waited for, nor is anybody in a store that one process uses.
+    pub fn lease(mut self, term: Duration) -> Self {
+        self.term = term.max(Duration::from_millis(100));
         self
     }
 
@@ -135,6 +146,7 @@ impl App {
                     metrics,
                     suspects.clone(),
                 );
+                core.term = self.term;
                 core.snapshot_every = service.snapshot_every;
                 Ok(RunningService::new(
                     service,

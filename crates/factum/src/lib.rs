@@ -27,6 +27,7 @@ mod consumer;
 pub use consumer::Incident;
 mod dead_letter;
 mod gauges;
+mod post;
 mod projector;
 mod queries;
 mod relay;

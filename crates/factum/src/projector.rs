@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{AnyProjection, At, Error, Fence, Views};
+use factum_core::{AnyProjection, At, Error, ProjectionState, Role, Views};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::progress::{Part, Progress, Request, Seen, Standing};
@@ -37,16 +37,13 @@ use self::{
 };
 use crate::{
     Health, Service, Status,
+    post::{Post, Wait},
     relay::{backoff, pause},
     work::Core,
 };
 
-/// How often a process that stands by looks whether the owner goes on.
+/// How often a process that stands by looks how far the owner has come, for those who ask it.
 const STAND_BY_EVERY: Duration = Duration::from_millis(200);
-
-/// After how many looks at an owner that is behind and doesn't move its place is taken: after 4 seconds, as long as
-/// the longest wait between two tries of a failed event.
-const STAND_BY_LOOKS: u32 = 20;
 
 /// How often a process whose rows are no longer wanted looks whether they are wanted again.
 const STAND_ASIDE_EVERY: Duration = Duration::from_secs(1);
@@ -74,11 +71,17 @@ pub(crate) async fn run(
         progress: progress.of(name),
         health: &health,
         part: format!("{}/projection/{name}", core.service),
+        post: Post::new(
+            &core,
+            Role::Projection(name.clone(), projection.fingerprint().into()),
+            &stop,
+        ),
         stop: &stop,
         troubles: AtomicU32::new(0),
     };
     projector.progress.change(|standing| standing.failed = None);
     let result = projector.run().await;
+    projector.post.leave().await;
     if let Err(error) = &result {
         projector
             .progress
@@ -111,6 +114,7 @@ struct Projector<'a> {
     health: &'a Health,
     /// Its name in the health record.
     part: String,
+    post: Post<'a>,
     stop: &'a CancellationToken,
     /// How often it was in trouble since it last got on.
     troubles: AtomicU32,
@@ -135,8 +139,10 @@ struct Memory {
 enum End {
     /// It is time to stop.
     Stopped,
-    /// The projection has another owner; this was our fence.
-    Fenced(Fence),
+    /// The projection has another owner.
+    Fenced,
+    /// Readers see the rows of another program.
+    Aside,
     /// This generation's checkpoint lies on a lost time line.
     Astray(u32),
     /// An event can't be taken, for this reason.
@@ -156,14 +162,32 @@ impl From<Error> for End {
 impl Projector<'_> {
     async fn run(&self) -> Result<(), Error> {
         let mut memory = Memory::default();
+        while self.stand_by(&mut memory).await? {
+            match self.post.hold(self.own(&mut memory)).await {
+                // It is somebody else's turn.
+                None => {}
+                // The store was given a new epoch, or it is somebody else's turn and we hear of it here first.
+                Some(Ok(End::Fenced)) => pause(self.stop, backoff(&self.core.env, 0)).await,
+                Some(Ok(End::Aside)) => {
+                    self.post.leave().await;
+                    self.stand_aside(&mut memory).await;
+                }
+                Some(Ok(_)) => break,
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps up the rows as long as nothing speaks against it.
+    async fn own(&self, memory: &mut Memory) -> Result<End, Error> {
         while !self.stop.is_cancelled() {
-            let Err(end) = self.pursue(&mut memory).await else {
+            let Err(end) = self.pursue(memory).await else {
                 continue;
             };
             match end {
-                End::Stopped => {}
-                End::Asked => self.heed(&mut memory),
-                End::Fenced(fence) => self.stand_by(fence, &memory).await,
+                End::Stopped | End::Fenced | End::Aside => return Ok(end),
+                End::Asked => self.heed(memory),
                 End::Astray(generation) => {
                     let name = self.projection.name();
                     tracing::warn!(
@@ -173,16 +197,22 @@ impl Projector<'_> {
                 }
                 End::Failed(reason) => {
                     self.wait_for_a_person(reason).await;
-                    self.heed(&mut memory);
+                    self.heed(memory);
                 }
-                End::Troubled(error) if error.is_fatal() || error.is_poison() => return Err(error),
-                End::Troubled(error) => {
-                    self.degraded(format!("{error:#}"));
-                    let troubles = self.troubles.fetch_add(1, Ordering::Relaxed);
-                    pause(self.stop, backoff(&self.core.env, troubles)).await;
-                }
+                End::Troubled(error) => self.troubled(error).await?,
             }
         }
+        Ok(End::Stopped)
+    }
+
+    /// Waits before the next try, unless there is to be none.
+    async fn troubled(&self, error: Error) -> Result<(), Error> {
+        if error.is_fatal() || error.is_poison() {
+            return Err(error);
+        }
+        self.degraded(format!("{error:#}"));
+        let troubles = self.troubles.fetch_add(1, Ordering::Relaxed);
+        pause(self.stop, backoff(&self.core.env, troubles)).await;
         Ok(())
     }
 
@@ -203,7 +233,7 @@ impl Projector<'_> {
             && !memory.rebuild
             && seen.fingerprint != wish.fingerprint
         {
-            return self.stand_aside(memory).await;
+            return Err(End::Aside);
         }
         for generation in &plan.drop {
             self.retire(*generation).await?;
@@ -367,87 +397,86 @@ impl Projector<'_> {
         Ok(())
     }
 
-    /// Waits as long as another process owns the projection and gets on with it.
-    async fn stand_by(&self, fence: Fence, memory: &Memory) {
-        let store = &self.core.store;
-        if !store.capabilities().shared || store.identity().epoch != fence.store {
-            // There is nobody else: the store was given a new epoch, or this is our own late commit.
-            return pause(self.stop, backoff(&self.core.env, 0)).await;
-        }
-        tracing::info!(
-            "projection `{}` has another owner: standing by",
-            self.projection.name()
-        );
-        let (mut before, mut unmoved) = (Vec::new(), 0);
-        while unmoved < STAND_BY_LOOKS && !self.stop.is_cancelled() && !self.progress.is_asked() {
-            pause(
-                self.stop,
-                STAND_BY_EVERY.mul_f64(0.75 + self.core.env.fraction() / 2.0),
-            )
-            .await;
-            let (Ok(stored), Ok(head)) = (self.stored().await, store.head().await) else {
-                continue;
-            };
-            let ours = stored
-                .seen()
-                .filter(|state| state.fingerprint == self.projection.fingerprint());
-            let at_head = ours.is_some_and(|state| state.checkpoint.position >= head.position);
-            let idle = at_head && stored.generations.len() == 1;
-            unmoved = if idle || stored.generations != before {
-                0
-            } else {
-                unmoved + 1
-            };
-            self.well();
-            self.note(
-                &stored,
-                &Plan {
-                    follow: ours.map(|state| state.generation),
+    /// Waits until the projection is this process's; at once if an operator asks something of this one. `false`: it is
+    /// time to stop. Meanwhile notes how far the owner has come.
+    async fn stand_by(&self, memory: &mut Memory) -> Result<bool, Error> {
+        let mut wait = Wait::default();
+        while !self.stop.is_cancelled() {
+            let look = async {
+                if self
+                    .post
+                    .is_ours(&mut wait, self.progress.is_asked())
+                    .await?
+                {
+                    return Ok(Some(true));
+                }
+                let stored = self.stored().await?;
+                let is_ours =
+                    |seen: &ProjectionState| seen.fingerprint == self.projection.fingerprint();
+                let seen = stored.seen();
+                if memory.followed && !seen.is_some_and(is_ours) {
+                    // There is nothing to stand by for.
+                    return Ok(Some(false));
+                }
+                memory.followed |= seen.is_some_and(is_ours);
+                self.well();
+                let plan = Plan {
+                    follow: seen
+                        .filter(|seen| is_ours(seen))
+                        .map(|seen| seen.generation),
                     ..Plan::default()
-                },
-            );
-            if memory.followed && ours.is_none() {
-                // Readers see rows of another shape now: there is nothing to stand by for.
-                return;
+                };
+                self.note(&stored, &plan);
+                Ok(None)
+            };
+            match look.await {
+                Ok(Some(true)) => return Ok(true),
+                Ok(Some(false)) => {
+                    self.stand_aside(memory).await;
+                    wait = Wait::default();
+                }
+                Ok(None) => self.post.rest(&mut wait, STAND_BY_EVERY).await,
+                Err(error) => self.troubled(error).await?,
             }
-            before = stored.generations;
         }
+        Ok(false)
     }
 
     /// Waits as long as readers see the rows of a program with another fingerprint.
-    async fn stand_aside(&self, memory: &mut Memory) -> Result<(), End> {
+    async fn stand_aside(&self, memory: &mut Memory) {
         let name = self.projection.name();
         self.degraded(format!(
             "another program keeps projection `{name}` now, with rows of another shape: this one should be replaced"
         ));
         while !self.stop.is_cancelled() {
-            let stored = self.stored().await?;
-            if stored
-                .seen()
-                .is_none_or(|state| state.fingerprint == self.projection.fingerprint())
-            {
-                break;
+            // What can't be read now is read the next time.
+            if let Ok(stored) = self.stored().await {
+                if stored
+                    .seen()
+                    .is_none_or(|state| state.fingerprint == self.projection.fingerprint())
+                {
+                    return;
+                }
+                let follow = stored.active;
+                self.note(
+                    &stored,
+                    &Plan {
+                        follow,
+                        ..Plan::default()
+                    },
+                );
             }
-            let follow = stored.active;
-            self.note(
-                &stored,
-                &Plan {
-                    follow,
-                    ..Plan::default()
-                },
-            );
             tokio::select! {
                 biased;
                 () = self.progress.asked() => {
                     // The operator wants this program's rows back.
                     self.heed(memory);
                     memory.followed = false;
-                    break;
+                    return;
                 }
                 () = pause(self.stop, STAND_ASIDE_EVERY) => {}
             }
         }
-        Ok(())
     }
 
     /// Has stopped, and waits to be told to go on.

@@ -3,17 +3,20 @@
 //! The rules of a run are [`RelayRun`]'s. This is its shell: it reads the log, sends, hears what became of it, and
 //! writes the checkpoint behind. Any failure, known or suspected, ends the run; the next one publishes again from
 //! the checkpoint, which consumers tell apart.
+//!
+//! Where several processes share a store, one of them publishes and the others stand by.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use factum_core::{
     At, Broker, Commit, CommitError, Env, Error, Input, LogFilter, LogPage, Offer, Position,
-    RelayClaim, RelayInput, RelayRun, Signal, StoreId, TopicPartition, chain::Link, may_publish,
+    RelayClaim, RelayInput, RelayRun, Role, Signal, StoreId, TopicPartition, chain::Link,
+    may_publish,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Health, Status, dead_letter, work::Core};
+use crate::{Health, Status, dead_letter, post::Post, work::Core};
 
 /// How many records are read and sent at a time.
 const BATCH_RECORDS_MAX: usize = 500;
@@ -68,24 +71,44 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let part = format!("{}/relay", core.service);
+    let post = Post::new(&core, Role::Relay, &stop);
+    let ended = take_turns(&post, &core, &*broker, &health, &part, &stop).await;
+    post.leave().await;
+    ended
+}
+
+/// Publishes whenever it is this process's turn.
+async fn take_turns(
+    post: &Post<'_>,
+    core: &Core,
+    broker: &dyn Broker,
+    health: &Health,
+    part: &str,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     let mut failures = 0;
     while !stop.is_cancelled() {
         let began = core.env.now();
-        let ended = own(&core, &*broker, &health, &part, &stop).await;
+        let turn = async {
+            let well = || health.set(part, Status::Running, core.env.now());
+            if !post.stand_by(well).await? {
+                return Ok(true);
+            }
+            let ended = post.hold(own(core, broker, health, part, stop)).await;
+            ended.map_or(Ok(false), |ended| ended.map(|()| true))
+        };
+        let ended = turn.await;
         if core.env.now().since(began) > LONG_ENOUGH {
             failures = 0;
         }
         let error = match ended {
-            Ok(()) => break,
+            Ok(true) => break,
+            Ok(false) => continue,
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => error,
         };
-        health.set(
-            &part,
-            Status::Degraded(format!("{error:#}")),
-            core.env.now(),
-        );
-        pause(&stop, backoff(&core.env, failures)).await;
+        health.set(part, Status::Degraded(format!("{error:#}")), core.env.now());
+        pause(stop, backoff(&core.env, failures)).await;
         failures += 1;
     }
     Ok(())

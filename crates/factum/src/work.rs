@@ -15,12 +15,13 @@ use std::{
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use factum_core::{
     AggregateKind, AnyError, AuditEntry, Category, CommitError, Committed, Effect, Env, Error,
-    Failure, Input, Key, MessageId, Metadata, Position, Reaction, ServiceName, Store, StreamId,
-    Topic, Version,
+    Failure, Holder, Input, Key, MessageId, Metadata, Position, Reaction, ServiceName, Store,
+    StreamId, Topic, Version,
 };
 use lru::LruCache;
 
@@ -29,6 +30,7 @@ use self::{deciding::Undecided, guessing::Guesses, loading::Slot};
 use crate::{
     consumer::{Incidents, Suspects},
     metrics::Metrics,
+    post::TERM,
 };
 
 /// How many aggregates are kept loaded, per service. At 1 KB of state each: 10 MB.
@@ -49,6 +51,10 @@ pub(crate) struct Core {
     /// What its groups wait for a person with.
     pub(crate) incidents: Incidents,
     pub(crate) suspects: Suspects,
+    /// This process, as it has leases.
+    pub(crate) holder: Holder,
+    /// For how long another holder is given no sign of life before its place is taken.
+    pub(crate) term: Duration,
     /// After how many events a snapshot is kept, if that is not for the aggregates to say.
     pub(crate) snapshot_every: Option<u64>,
     slots: Mutex<LruCache<StreamId, Arc<Slot>>>,
@@ -135,8 +141,10 @@ impl Core {
         Self {
             service,
             store,
-            env,
+            holder: Holder(env.uuid()),
+            term: TERM,
             guesses: Guesses::of(kinds.keys()),
+            env,
             kinds,
             topics,
             metrics,

@@ -311,7 +311,7 @@ impl<'a> Follower<'a> {
     fn refused(&self, to: At, error: CommitError) -> End {
         let name = self.projector.projection.name();
         match error.class() {
-            ErrorClass::Fenced => End::Fenced(self.fence),
+            ErrorClass::Fenced => End::Fenced,
             ErrorClass::Poison => End::Failed(format!("projection `{name}` up to {to}: {error:#}")),
             // Nobody knows whether it happened, or somebody else was there: claim again, and see.
             _ => End::Troubled(match error {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use factum_core::{Error, Fence, RetryPolicy, Signal, Timer, Timestamp};
+use factum_core::{Error, Fence, RetryPolicy, Role, Signal, Timer, Timestamp};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Handlers, Unfired};
 use crate::{
     Health, Service, Status,
+    post::Post,
     relay::{backoff, pause},
     work::Core,
 };
@@ -30,12 +31,6 @@ const POLL_MAX: Duration = Duration::from_secs(1);
 /// How long it sleeps at least.
 const POLL_MIN: Duration = Duration::from_millis(1);
 
-/// How often a process that stands by looks whether the owner fires what is due.
-const STAND_BY_EVERY: Duration = Duration::from_millis(500);
-
-/// After how many looks at the same overdue timers the owner's place is taken: after 10 seconds.
-const STAND_BY_LOOKS: u32 = 20;
-
 /// A setting of a timer.
 type Setting = (String, u64);
 
@@ -52,8 +47,8 @@ struct Held {
 /// Why the timers are no longer owned.
 enum End {
     Stopped,
-    /// The timers have another owner; this was our fence.
-    Fenced(Fence),
+    /// The timers have another owner.
+    Fenced,
     Troubled(Error),
 }
 
@@ -81,24 +76,10 @@ pub(crate) async fn run(
             .at_most(Duration::from_mins(5)),
         stop: &stop,
     };
-    let mut troubles = 0;
-    while !stop.is_cancelled() {
-        match runner.own(&mut troubles).await {
-            End::Stopped => break,
-            End::Fenced(fence) => runner.stand_by(fence).await,
-            End::Troubled(error) if error.is_fatal() || error.is_poison() => return Err(error),
-            End::Troubled(error) => {
-                health.set(
-                    &runner.part,
-                    Status::Degraded(format!("{error:#}")),
-                    core.env.now(),
-                );
-                pause(&stop, backoff(&core.env, troubles)).await;
-                troubles += 1;
-            }
-        }
-    }
-    Ok(())
+    let post = Post::new(&core, Role::Timers, &stop);
+    let ended = runner.take_turns(&post).await;
+    post.leave().await;
+    ended
 }
 
 struct Runner<'a> {
@@ -111,6 +92,36 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
+    /// Fires timers whenever it is this process's turn.
+    async fn take_turns(&self, post: &Post<'_>) -> Result<(), Error> {
+        let (env, mut troubles) = (&self.core.env, 0);
+        let well = || self.health.set(&self.part, Status::Running, env.now());
+        while !self.stop.is_cancelled() {
+            let end = match post.stand_by(well).await {
+                Ok(false) => break,
+                Ok(true) => post.hold(self.own(&mut troubles)).await,
+                Err(error) => Some(error.into()),
+            };
+            match end {
+                // It is somebody else's turn.
+                None => {}
+                Some(End::Stopped) => break,
+                // The store was given a new epoch, or it is somebody else's turn and we hear of it here first.
+                Some(End::Fenced) => pause(self.stop, backoff(env, 0)).await,
+                Some(End::Troubled(error)) if error.is_fatal() || error.is_poison() => {
+                    return Err(error);
+                }
+                Some(End::Troubled(error)) => {
+                    let status = Status::Degraded(format!("{error:#}"));
+                    self.health.set(&self.part, status, env.now());
+                    pause(self.stop, backoff(env, troubles)).await;
+                    troubles += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Claims the timers and fires them until an end.
     async fn own(&self, troubles: &mut u32) -> End {
         let fence = match self.core.store.claim_timers().await {
@@ -124,7 +135,7 @@ impl Runner<'_> {
             if self.stop.is_cancelled() {
                 // Those that have begun may end: dropping them would have their handlers run again for nothing.
                 while let Some((setting, fired)) = firing.next().await {
-                    if let Err(end) = self.fired(fence, &mut held, &setting, fired) {
+                    if let Err(end) = self.fired(&mut held, &setting, fired) {
                         return end;
                     }
                 }
@@ -144,7 +155,7 @@ impl Runner<'_> {
                 biased;
                 () = self.stop.cancelled() => Ok(()),
                 Some((setting, fired)) = firing.next(), if !firing.is_empty() => {
-                    self.fired(fence, &mut held, &setting, fired)
+                    self.fired(&mut held, &setting, fired)
                 }
                 set = set => match set {
                     Ok(Ok(value)) => {
@@ -214,7 +225,6 @@ impl Runner<'_> {
 
     fn fired(
         &self,
-        fence: Fence,
         held: &mut BTreeMap<Setting, Held>,
         setting: &Setting,
         fired: Result<(), Unfired>,
@@ -237,7 +247,7 @@ impl Runner<'_> {
                 held.reason = reason;
             }
             Err(Unfired::Stop(reason)) => return Err(Error::fatal(reason).into()),
-            Err(Unfired::Fenced) => return Err(End::Fenced(fence)),
+            Err(Unfired::Fenced) => return Err(End::Fenced),
             Err(Unfired::Fatal(error)) => return Err(error.into()),
         }
         Ok(())
@@ -255,41 +265,5 @@ impl Runner<'_> {
             )),
         };
         self.health.set(&self.part, status, self.core.env.now());
-    }
-
-    /// Waits as long as another process fires what is due.
-    async fn stand_by(&self, fence: Fence) {
-        let store = &self.core.store;
-        if !store.capabilities().shared || store.identity().epoch != fence.store {
-            // There is nobody else: the store was given a new epoch.
-            return pause(self.stop, backoff(&self.core.env, 0)).await;
-        }
-        tracing::info!(
-            "the timers of `{}` have another owner: standing by",
-            self.core.service
-        );
-        let (mut before, mut unmoved) = (Vec::new(), 0);
-        while unmoved < STAND_BY_LOOKS && !self.stop.is_cancelled() {
-            pause(
-                self.stop,
-                STAND_BY_EVERY.mul_f64(0.75 + self.core.env.fraction() / 2.0),
-            )
-            .await;
-            let Ok(timers) = self.core.store.next_timers(BATCH_TIMERS).await else {
-                continue;
-            };
-            let now = self.core.env.now();
-            let overdue: Vec<_> = timers
-                .into_iter()
-                .filter(|timer| timer.due <= now)
-                .collect();
-            self.health.set(&self.part, Status::Running, now);
-            unmoved = if overdue.is_empty() || overdue != before {
-                0
-            } else {
-                unmoved + 1
-            };
-            before = overdue;
-        }
     }
 }

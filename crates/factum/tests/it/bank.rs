@@ -248,6 +248,8 @@ pub(crate) struct Bank {
     pub(crate) accounts: MemoryDisk,
     pub(crate) statements: MemoryDisk,
     pub(crate) topics: MemoryTopicsDisk,
+    /// Whether several processes may use its stores. Where they don't, one that starts behind a crash waits for none.
+    pub(crate) shared: bool,
     /// What goes wrong with the accounts' store.
     pub(crate) plan: Plan,
     /// Of the accounts' projection.
@@ -273,6 +275,7 @@ impl Bank {
             accounts,
             statements,
             topics: MemoryTopicsDisk::new(),
+            shared: false,
             env,
             plan,
             faults,
@@ -303,7 +306,7 @@ impl Bank {
             .topic(topic())
             .group(GroupSpec::new("statements").on(import))
             .projection(Balances::<1>(self.faults.clone()));
-        let store = Arc::new(MemoryStore::open(self.statements.clone()));
+        let store = Arc::new(self.open(&self.statements));
         self.run(
             App::new(env, broker)
                 .service_on(self.store(), accounts)
@@ -317,8 +320,13 @@ impl Bank {
         (env.clone(), Arc::new(self.topics.open(env)))
     }
 
+    fn open(&self, disk: &MemoryDisk) -> MemoryStore {
+        let store = MemoryStore::open(disk.clone());
+        if self.shared { store } else { store.alone() }
+    }
+
     pub(crate) fn store(&self) -> Arc<dyn Store> {
-        let store = Arc::new(MemoryStore::open(self.accounts.clone()));
+        let store = Arc::new(self.open(&self.accounts));
         Arc::new(FaultyStore::new("accounts", store, &self.plan))
     }
 

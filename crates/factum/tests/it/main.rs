@@ -9,6 +9,7 @@ mod losses;
 mod maintenance;
 mod operate;
 mod panics;
+mod posts;
 mod projector;
 mod projector_crash;
 mod projector_rows;

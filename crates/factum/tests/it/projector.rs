@@ -2,8 +2,8 @@
 
 use factum::{
     Append, At, By, Category, Codec, Destination, Draft, Epoch, ExpectedVersion, Failure, Input,
-    LogInput, Metadata, ProjectionName, RecordKind, Running, Status, StreamId, Token, Topic,
-    TypeName,
+    LogInput, Metadata, OwnerEpoch, ProjectionName, RecordKind, Running, Status, StreamId, Token,
+    Topic, TypeName,
 };
 
 use crate::{
@@ -403,7 +403,8 @@ async fn an_event_of_a_type_that_no_code_of_the_service_knows_stops_the_projecti
 
 #[tokio::test(start_paused = true)]
 async fn of_two_processes_one_keeps_the_rows_and_the_other_takes_over() {
-    let bank = Bank::new(12);
+    let mut bank = Bank::new(12);
+    bank.shared = true;
     let _time = follow_time(&bank.env);
     let first = bank.start::<1>().await;
     let token = deposit(&first, "a", 1).await.token;
@@ -416,18 +417,27 @@ async fn of_two_processes_one_keeps_the_rows_and_the_other_takes_over() {
             fresh(running, "a", &token).await;
         }
     }
-    drop(second);
-    deposit(&first, "a", 4).await;
-    until("the first has taken over", async || {
-        row(&first, "a").await == balance(10, 4, 1)
+    drop(first);
+    deposit(&second, "a", 4).await;
+    until("the second has taken over", async || {
+        row(&second, "a").await == balance(10, 4, 1)
     })
     .await;
-    first.stop().await;
+    // Nobody else ever asked for it.
+    let (name, print) = (ProjectionName::of("balances"), "");
+    let claim = bank
+        .store()
+        .claim_projection(&name, 1, print)
+        .await
+        .unwrap();
+    assert_eq!(claim.fence.owner, OwnerEpoch(4));
+    second.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_a_rolling_deploy_the_old_program_stands_aside_and_builds_nothing_back() {
-    let bank = Bank::new(13);
+    let mut bank = Bank::new(13);
+    bank.shared = true;
     let _time = follow_time(&bank.env);
     let old = bank.start::<1>().await;
     let token = deposit(&old, "a", 1).await.token;

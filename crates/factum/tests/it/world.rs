@@ -12,7 +12,10 @@ use factum::{
     Aggregate, App, Broker, Decision, Env, Event, Failure, GroupSpec, Reaction, Reactor, Recorded,
     RetryPolicy, Room, Running, Service, ServiceName, StoreId, Topic, TopicSpec,
 };
-use factum_testkit::{MemoryDisk, MemoryStore, MemoryTopicsDisk, TestEnv};
+use factum_testkit::{
+    MemoryDisk, MemoryStore, MemoryTopicsDisk, TestEnv,
+    faults::{Faults, FaultyStore},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -169,6 +172,8 @@ pub(crate) struct World {
     pub(crate) retry: RetryPolicy,
     /// How long topics keep messages.
     pub(crate) retention: Option<Duration>,
+    /// What goes wrong with the accounts' store, process by process.
+    pub(crate) faults: Faults,
 }
 
 impl World {
@@ -190,13 +195,22 @@ impl World {
             room: Room::default(),
             retry: RetryPolicy::exponential(Duration::from_millis(20)).without_jitter(),
             retention: None,
+            faults: Faults::new(),
             env,
         }
     }
 
     pub(crate) async fn start(&self) -> Running {
+        self.start_as("one", &self.broker()).await
+    }
+
+    pub(crate) fn broker(&self) -> Arc<dyn Broker> {
+        Arc::new(self.topics.open(self.env.env()))
+    }
+
+    /// One of several processes over the same stores, on one broker.
+    pub(crate) async fn start_as(&self, process: &str, broker: &Arc<dyn Broker>) -> Running {
         let env: Env = self.env.env();
-        let broker: Arc<dyn Broker> = Arc::new(self.topics.open(env.clone()));
         let topic = |name| TopicSpec {
             retention: self.retention,
             ..TopicSpec::new(Topic::of(name), 3)
@@ -218,8 +232,10 @@ impl World {
                     .retry(self.retry.clone())
                     .room(self.room),
             );
-        App::new(env, broker)
-            .service_on(Arc::new(MemoryStore::open(self.accounts.clone())), accounts)
+        let store = Arc::new(MemoryStore::open(self.accounts.clone()));
+        let store = FaultyStore::new(process, store, &self.faults);
+        App::new(env, broker.clone())
+            .service_on(Arc::new(store), accounts)
             .service_on(Arc::new(MemoryStore::open(self.receipts.clone())), receipts)
             .start()
             .await
