@@ -1,8 +1,12 @@
 //! Publishing, and how far it has come: what is refused after a restore, and what is shown of a part that stands.
 
-use factum::{Broker as _, Headers, Outgoing, Running, Status, Topic};
+use factum::{
+    At, Broker as _, Error, Headers, Message, Outgoing, Position, Running, Status, Topic,
+    TopicPartition,
+};
+use factum_testkit::faults::Call;
 
-use crate::world::{World, amounts, deposit, until};
+use crate::world::{World, amounts, deposit, follow_time, until};
 
 /// What a foreign service publishes to the partitions of `accounts`: so much to each.
 async fn foreign(world: &World, messages: u64) {
@@ -109,5 +113,77 @@ async fn what_a_stopped_service_is_behind_is_shown_all_the_same() {
         lag().await == 0 && amounts(&running, "a").await.len() == 6
     })
     .await;
+    running.stop().await;
+}
+
+/// What is in the topic of the accounts, partition by partition: the place in the log that each message names.
+async fn published(running: &Running) -> Vec<Vec<At>> {
+    let mut published = Vec::new();
+    for partition in 0..3 {
+        let partition = TopicPartition::new(Topic::of("accounts"), partition);
+        let messages = running.broker().read(&partition, 0, 1_000).await.unwrap();
+        let at = |message: &Message| message.headers.text("factum-at").unwrap().parse().unwrap();
+        published.push(messages.iter().map(at).collect());
+    }
+    published
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_before_a_crash_and_not_in_the_checkpoint_is_sent_again_and_taken_once() {
+    let world = World::new(43);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    deposit(&running, "a", 1).await;
+    until("a receipt", async || amounts(&running, "a").await == [1]).await;
+    let stored = async |running: &Running| {
+        let store = running.service("accounts").unwrap().store();
+        store.relay().await.unwrap().checkpoint
+    };
+    until("a checkpoint", async || {
+        stored(&running).await.position == Position(1)
+    })
+    .await;
+
+    // Sent, and taken by the group; then the process dies before it has written how far it has come.
+    let checkpoints = world.faults.at(Call::Commit).about("relay").times(1_000);
+    checkpoints.fails(Error::transient("the disk is busy"));
+    for amount in 2..=9 {
+        deposit(&running, "a", amount).await;
+        deposit(&running, "b", amount).await;
+    }
+    until("all receipts", async || {
+        amounts(&running, "a").await.len() == 9 && amounts(&running, "b").await.len() == 8
+    })
+    .await;
+    assert_eq!(stored(&running).await.position, Position(1));
+    let before = published(&running).await;
+    drop(running);
+    world.faults.clear();
+
+    let running = world.start().await;
+    until("all is published", async || {
+        stored(&running).await.position == Position(17)
+    })
+    .await;
+    deposit(&running, "a", 10).await;
+    deposit(&running, "b", 10).await;
+    until("the last receipts", async || {
+        amounts(&running, "a").await == (1..=10).collect::<Vec<_>>()
+            && amounts(&running, "b").await == (2..=10).collect::<Vec<_>>()
+    })
+    .await;
+    // What comes again names the same places, which is how it is told apart.
+    for (before, now) in before.iter().zip(published(&running).await) {
+        assert!(now.starts_with(before));
+        let again: Vec<_> = before
+            .iter()
+            .filter(|at| at.position > Position(1))
+            .collect();
+        let behind = &now[before.len()..];
+        assert!(
+            behind.iter().take(again.len()).eq(again),
+            "{before:?} {now:?}"
+        );
+    }
     running.stop().await;
 }
