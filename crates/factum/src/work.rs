@@ -39,6 +39,18 @@ const AGGREGATES_MAX: usize = 10_000;
 /// How often work is decided again after a conflict, before it is given back as one. Each time it stands on what
 /// is stored, so that more than a few are met only under a storm of writers from other processes.
 const CONFLICTS_MAX: u32 = 32;
+
+/// The longest pause behind a first conflict, and behind any.
+const CONFLICT_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
+
+/// How long work waits behind its conflict number `conflicts`, from 1: a part drawn from a bound that doubles, so that
+/// those who met don't meet again. All pauses of one piece of work come to less than 2 seconds, and to half of that.
+fn conflict_pause(conflicts: u32, fraction: f64) -> Duration {
+    let (first, longest) = CONFLICT_PAUSE;
+    let doubled = 2_u32.saturating_pow(conflicts.saturating_sub(1));
+    first.saturating_mul(doubled).min(longest).mul_f64(fraction)
+}
+
 /// A service's store with all that is needed to work on it.
 pub(crate) struct Core {
     pub(crate) service: ServiceName,
@@ -183,6 +195,7 @@ impl Core {
                     if conflicts >= CONFLICTS_MAX {
                         return Err(WorkError::Commit(error));
                     }
+                    tokio::time::sleep(conflict_pause(conflicts, self.env.fraction())).await;
                 }
             }
         }
@@ -221,5 +234,22 @@ impl fmt::Debug for Core {
         f.debug_struct("Core")
             .field("service", &self.service)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_behind_conflicts_double_up_to_a_bound_and_end_within_two_seconds() {
+        let longest = |conflicts| conflict_pause(conflicts, 1.0);
+        assert_eq!(longest(1), Duration::from_millis(1));
+        assert_eq!(longest(4), Duration::from_millis(8));
+        assert_eq!(longest(u32::MAX), Duration::from_millis(64));
+        assert_eq!(conflict_pause(7, 0.5), Duration::from_millis(32));
+        assert_eq!(conflict_pause(7, 0.0), Duration::ZERO);
+        let all: Duration = (1..CONFLICTS_MAX).map(longest).sum();
+        assert!(all < Duration::from_secs(2), "{all:?}");
     }
 }

@@ -5,6 +5,7 @@
 mod bank;
 mod commands;
 mod consuming;
+mod contending;
 mod guessing;
 mod losses;
 mod maintenance;
