@@ -14,7 +14,8 @@ mod suspects;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use factum_core::{
-    Broker, Consumed, Consumer, Error, InboxId, InboxRow, Start, Subscription, TopicPartition,
+    AcceptedLoss, Advance, At, Broker, Commit, CommitError, Consumed, Consumer, Error, InboxId,
+    InboxRow, Input, Lasts, Link, Message, Start, Subscription, TopicPartition, VoidInput,
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,10 @@ const PARKED_LANES_MAX: usize = 10_000;
 /// How many messages below the place where an owner goes on are looked at for such that were left out and are still
 /// missing a predecessor.
 const LEFT_OUT_LOOK: u64 = 100;
+
+/// How many messages are looked at that were published before a group which starts in the middle began, for where
+/// each source's chain stood: stragglers come seconds after what they repeat.
+const START_LOOK: u64 = 1_000;
 
 /// How many messages one batch has.
 const BATCH_MESSAGES_MAX: usize = 500;
@@ -252,13 +257,18 @@ impl Member {
         if health.parts().contains_key(&part) {
             health.set(&part, Status::Running, consuming.core.env.now());
         }
-        let from = row.low.saturating_sub(LEFT_OUT_LOOK).max(marks.first);
+        let depth = match row.start {
+            Start::Beginning => LEFT_OUT_LOOK,
+            Start::Anchor => START_LOOK,
+        };
+        let from = row.low.saturating_sub(depth).max(marks.first);
         let look = usize::try_from(row.low.saturating_sub(from)).unwrap_or(0);
         let before = if look > 0 {
             self.broker.read(&partition, from, look).await?
         } else {
             Vec::new()
         };
+        let row = self.start_behind(&before, &inbox, row).await?;
         // The owner before may have left it paused.
         consumer.resume(&partition).await?;
         tracing::debug!(owner.fence = %row.fence, inbox.low = row.low, "inbox `{inbox}` claimed");
@@ -279,6 +289,43 @@ impl Member {
             },
         );
         Ok(())
+    }
+
+    /// Lets a group that starts in the middle begin where the chains stood then: a straggler, which an older run of a relay
+    /// publishes again behind the start, would else be taken for its source's start, and what follows would miss what
+    /// was published before. Done at each claim, since an owner may end between its claim and this.
+    async fn start_behind(
+        &self,
+        before: &[Message],
+        inbox: &InboxId,
+        mut row: InboxRow,
+    ) -> Result<InboxRow, Error> {
+        let Core { env, store, .. } = &*self.consuming.core;
+        for (source, from) in before_start(before, &row).iter() {
+            let mut commit = Commit::new(env.commit_id(), env.now());
+            commit.input = Input::Void(VoidInput {
+                inbox: inbox.clone(),
+                fence: row.fence,
+                advance: Advance::default(),
+                trying: None,
+                release: false,
+                accept: Some(AcceptedLoss {
+                    source,
+                    last: At::ZERO,
+                    from,
+                }),
+            });
+            let committed = store.commit(commit).await;
+            let committed = committed.map_err(|error| match error {
+                CommitError::Failed(error) => error,
+                error => Error::fenced(error.to_string()),
+            })?;
+            // The answer tells how the owner before left it, which the stored row no longer does.
+            let clean = row.clean;
+            row = committed.inbox.unwrap_or(row);
+            row.clean = clean;
+        }
+        Ok(row)
     }
 
     /// An owner's loop has ended by itself.
@@ -366,4 +413,21 @@ impl Drop for Member {
             owned.owner.drop_all();
         }
     }
+}
+
+/// Where the chains of sources stood before a group began in the middle, of which the group has seen nothing yet.
+fn before_start(before: &[Message], row: &InboxRow) -> Lasts {
+    let mut lasts = Lasts::default();
+    if row.start == Start::Beginning {
+        return lasts;
+    }
+    for message in before.iter().filter(|message| message.offset < row.low) {
+        let link = Link::from_headers(|name| message.headers.get(name));
+        if let Ok(Some(link)) = link
+            && row.lasts.get(link.source) == At::ZERO
+        {
+            lasts.fold(row.start, Some(&link));
+        }
+    }
+    lasts
 }

@@ -28,8 +28,7 @@ pub(crate) struct Bounds {
     pub(crate) start: Start,
     /// What may go wrong, and how often.
     pub(crate) faults: Faults,
-    /// Whether a source may come to miss a message, so that a person has to mend it: because the broker forgets, or
-    /// because a group begins in the middle while stragglers are under way.
+    /// Whether a source may come to miss a message, because the broker forgets, so that a person has to mend it.
     pub(crate) incidents: bool,
     /// What is planted.
     pub(crate) mutation: Option<Mutation>,

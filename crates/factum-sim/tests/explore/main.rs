@@ -120,6 +120,7 @@ fn every_mutation_is_found() {
         (M::M19, PICTURE, ORDER),
         (M::M20, ENDS_WELL, ENDS_WELL),
         (M::M21, ENDS_WELL, ENDS_WELL),
+        (M::M22, PUBLISHED, ENDS_WELL),
     ];
     let mut wrong = Vec::new();
     for (mutation, first, harm) in table {

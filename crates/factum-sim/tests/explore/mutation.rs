@@ -48,4 +48,6 @@ pub(crate) enum Mutation {
     M20,
     /// The next of a lane is released apart from the commit that settles its head.
     M21,
+    /// A group that starts in the middle doesn't look where the chain stood before its start.
+    M22,
 }

@@ -23,6 +23,8 @@ pub(crate) struct Shelf {
     /// Where the group starts to read; none as long as there is no group.
     pub(crate) begins: Option<u64>,
     start: Start,
+    /// Whether what lies before the group's start is folded.
+    looks: bool,
     folded: Lasts,
     /// What the fold said of each entry, and the source's last place behind it.
     pub(crate) classes: Vec<(Option<Class>, At)>,
@@ -47,6 +49,7 @@ impl Shelf {
             first: 0,
             begins: (start == Start::Beginning).then_some(0),
             start,
+            looks: false,
             folded: Lasts::default(),
             classes: Vec::new(),
             delivered: 0,
@@ -81,8 +84,9 @@ impl Shelf {
         let offset = self.classes.len() as u64;
         self.go_on(offset, source);
         let class = match (entry, self.begins) {
-            (Some(_), Some(begins)) if offset >= begins => {
-                Some(self.folded.fold(self.start, read.as_ref()))
+            (Some(_), Some(begins)) if offset >= begins || self.looks => {
+                let class = self.folded.fold(self.start, read.as_ref());
+                (offset >= begins).then_some(class)
             }
             _ => None,
         };
@@ -108,6 +112,12 @@ impl Shelf {
         for (_, at) in self.accepted.iter().filter(|(from, _)| *from == offset) {
             self.folded.set(source, *at);
         }
+    }
+
+    /// The group starts behind what is there; where the chain stands, if it `looks`.
+    pub(crate) fn begin(&mut self, source: StoreId, looks: bool) {
+        (self.begins, self.looks) = (Some(self.end()), looks);
+        self.fold_again(source);
     }
 
     /// The broker forgets what stands at `offset`.

@@ -379,20 +379,16 @@ impl World {
         Ok(())
     }
 
-    /// Whether a group that starts in the middle may begin: not while a relay that was superseded, or a run that has
-    /// ended, may still publish again what lies before the group's start. A straggler would be taken for the start, and
-    /// if what follows it was published before, its source would stay premature.
+    /// Whether a group that starts in the middle may begin.
     pub(crate) fn may_begin(&self) -> bool {
-        let fence = self.source.relay().fence;
-        let straggles =
-            !self.strays.is_empty() || self.relays.iter().any(|relay| relay.fence() != fence);
-        self.topic[0].begins.is_none() && (self.setting.bounds.incidents || !straggles)
+        self.topic[0].begins.is_none()
     }
 
     /// A group that starts in the middle begins now.
     pub(crate) fn begin_group(&mut self) {
+        let (source, looks) = (self.setting.source, !self.plants(Mutation::M22));
         for shelf in &mut self.topic {
-            shelf.change(|shelf| shelf.begins = Some(shelf.end()));
+            shelf.change(|shelf| shelf.begin(source, looks));
         }
     }
 

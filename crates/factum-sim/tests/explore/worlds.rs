@@ -528,18 +528,6 @@ pub(crate) fn incidents() -> Vec<Bounds> {
     };
     vec![
         Bounds {
-            name: "a group that starts in the middle, and stragglers",
-            publishing: Publishing::GrowingLog,
-            consuming: None,
-            start: Start::Anchor,
-            faults: Faults {
-                take_overs: 1,
-                losses: 1,
-                ..NONE
-            },
-            ..together.clone()
-        },
-        Bounds {
             faults: Faults {
                 forgets: 1,
                 moves: 1,
@@ -691,6 +679,7 @@ pub(crate) fn mutated(mutation: Mutation) -> Bounds {
                 ..NONE
             },
         ),
+        M::M22 => middle(false).swap_remove(1),
     };
     Bounds {
         name: "mutated",

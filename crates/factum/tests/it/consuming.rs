@@ -3,8 +3,8 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use factum::{
-    Commit, Epoch, Input, OperatorAction, OperatorInput, Parked, ParkedFilter, ParkedState,
-    RetryPolicy, Room, Running, Status, TopicPartition,
+    Commit, Epoch, Headers, Input, Key, OperatorAction, OperatorInput, Outgoing, Parked,
+    ParkedFilter, ParkedState, RetryPolicy, Room, Running, Start, Status, Topic, TopicPartition,
 };
 
 use crate::world::{TOO_MUCH, World, amounts, deposit, follow_time, until};
@@ -100,6 +100,54 @@ async fn a_poison_message_is_a_dead_letter_that_its_key_waits_behind_until_it_is
     })
     .await;
     assert!(parked(&running).await.is_empty());
+    running.stop().await;
+}
+
+/// It was taken for its source's start, and all that the relay published from then on missed what lay between.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_starts_in_the_middle_takes_no_straggler_for_its_start() {
+    let mut world = World::new(9);
+    world.receipts_start = None;
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    for amount in 1..=3 {
+        deposit(&running, "a", amount).await;
+    }
+    let partition = TopicPartition::new(Topic::of("accounts"), Key::from("a").partition(3));
+    let read = async |running: &Running| {
+        let messages = running.broker().read(&partition, 0, 10).await;
+        messages.unwrap()
+    };
+    until("all published", async || read(&running).await.len() == 3).await;
+    let old = read(&running).await.swap_remove(0);
+    running.stop().await;
+
+    world.receipts_start = Some(Start::Anchor);
+    let running = world.start().await;
+    let receipts = running.service("receipts").unwrap().store();
+    until("a group", async || {
+        receipts.inboxes().await.unwrap().len() == 3
+    })
+    .await;
+    // A run of the relay that ended long ago.
+    let straggler = Outgoing {
+        topic: old.topic,
+        partition: old.partition,
+        key: old.key,
+        headers: old.headers,
+        value: old.value,
+        timestamp: old.timestamp,
+    };
+    let mut producer = running.broker().producer().await.unwrap();
+    producer.send(vec![(0, straggler)]).await.unwrap();
+    assert_eq!(producer.reports().await.unwrap().len(), 1);
+    for amount in 4..=6 {
+        deposit(&running, "a", amount).await;
+    }
+    until("receipts from the start on", async || {
+        amounts(&running, "a").await == [4, 5, 6]
+    })
+    .await;
     running.stop().await;
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use factum::{
     Aggregate, App, Broker, Decision, Env, Event, Failure, GroupSpec, Reaction, Reactor, Recorded,
-    RetryPolicy, Room, Running, Service, ServiceName, StoreId, Topic, TopicSpec,
+    RetryPolicy, Room, Running, Service, ServiceName, Start, StoreId, Topic, TopicSpec,
 };
 use factum_testkit::{
     MemoryDisk, MemoryStore, MemoryTopicsDisk, TestEnv,
@@ -172,6 +172,8 @@ pub(crate) struct World {
     pub(crate) retry: RetryPolicy,
     /// How long topics keep messages.
     pub(crate) retention: Option<Duration>,
+    /// Where the group of the receipts starts; without, there is no such service.
+    pub(crate) receipts_start: Option<Start>,
     /// What goes wrong with the accounts' store, process by process.
     pub(crate) faults: Faults,
 }
@@ -195,6 +197,7 @@ impl World {
             room: Room::default(),
             retry: RetryPolicy::exponential(Duration::from_millis(20)).without_jitter(),
             retention: None,
+            receipts_start: Some(Start::Beginning),
             faults: Faults::new(),
             env,
         }
@@ -218,6 +221,12 @@ impl World {
         let accounts = Service::new("accounts")
             .aggregate::<Account>()
             .topic(topic("accounts"));
+        let store = Arc::new(MemoryStore::open(self.accounts.clone()));
+        let store = FaultyStore::new(process, store, &self.faults);
+        let app = App::new(env, broker.clone()).service_on(Arc::new(store), accounts);
+        let Some(start) = self.receipts_start else {
+            return app.start().await.unwrap();
+        };
         let reactor = WriteReceipt {
             flaky: AtomicU32::new(2),
             mended: self.mended.clone(),
@@ -229,14 +238,11 @@ impl World {
             .group(
                 GroupSpec::new("receipt-service")
                     .on(reactor)
+                    .starts(start)
                     .retry(self.retry.clone())
                     .room(self.room),
             );
-        let store = Arc::new(MemoryStore::open(self.accounts.clone()));
-        let store = FaultyStore::new(process, store, &self.faults);
-        App::new(env, broker.clone())
-            .service_on(Arc::new(store), accounts)
-            .service_on(Arc::new(MemoryStore::open(self.receipts.clone())), receipts)
+        app.service_on(Arc::new(MemoryStore::open(self.receipts.clone())), receipts)
             .start()
             .await
             .unwrap()
