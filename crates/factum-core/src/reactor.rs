@@ -62,6 +62,18 @@ pub enum Effect {
         /// The event.
         event: Encoded,
     },
+    /// The copy of a message for another topic, which no handler asks for: that of a dead letter. One without a key has
+    /// none either, and goes to the partition that it is given.
+    Copy {
+        /// The topic.
+        topic: Topic,
+        /// The partition of the original.
+        partition: u32,
+        /// The partition key, if it has one.
+        key: Option<Key>,
+        /// What is recorded of it.
+        event: Encoded,
+    },
     /// A foreign fact, recorded in the own log.
     Import {
         /// The stream to record it in.

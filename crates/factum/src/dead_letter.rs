@@ -2,7 +2,6 @@
 //! lost, and messages in a form of their own.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::Bytes;
 use factum_core::{
     Effect, Encoded, Error, Headers, Json, Key, Link, Outgoing, Parked, RECORD_BYTES_MAX, Record,
     Topic, TypeName, wire,
@@ -53,8 +52,12 @@ pub(crate) fn effect(parked: &Parked) -> Option<Effect> {
         data: data.into(),
     };
     // The record's key decides the partition, which is that of the original: see `outgoing` for what is sent.
-    let key = copy.key.unwrap_or_else(|| Key::from(Bytes::new()));
-    Some(Effect::Send { topic, key, event })
+    Some(Effect::Copy {
+        topic,
+        partition: copy.partition,
+        key: copy.key,
+        event,
+    })
 }
 
 /// The message that a record of a copy becomes; `None` when the record is no copy.

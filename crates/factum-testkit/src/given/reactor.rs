@@ -481,6 +481,9 @@ impl Told {
             Effect::Send { topic, key, event } => {
                 format!("send to {topic} with key {key}: {}", stored::line(event))
             }
+            Effect::Copy { topic, event, .. } => {
+                format!("copy to {topic}: {}", stored::line(event))
+            }
             Effect::Import {
                 stream,
                 event,

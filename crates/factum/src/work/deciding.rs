@@ -60,18 +60,22 @@ impl Core {
                 Ok(())
             }
             Effect::Send { topic, key, event } => {
-                let to = self
-                    .destination(topic.as_str(), Some(key.clone()))
-                    .map_err(broken)?;
-                let draft = self.draft(
-                    RecordKind::Message,
-                    None,
-                    event.clone(),
-                    Some(to),
-                    cause,
-                    plan.now,
-                );
-                plan.outbox.push(draft);
+                let to = self.destination(topic.as_str(), Some(key.clone()));
+                self.send(event, to.map_err(broken)?, cause, plan);
+                Ok(())
+            }
+            Effect::Copy {
+                topic,
+                partition,
+                key,
+                event,
+            } => {
+                let to = self.destination(topic.as_str(), key.clone());
+                let mut to = to.map_err(broken)?;
+                if to.key.is_none() {
+                    to.partition = partition % self.topics[topic].max(1);
+                }
+                self.send(event, to, cause, plan);
                 Ok(())
             }
             Effect::Import {
@@ -92,6 +96,12 @@ impl Core {
                 Ok(())
             }
         }
+    }
+
+    fn send(&self, event: &Encoded, to: Destination, cause: &Cause, plan: &mut Plan) {
+        let (kind, event) = (RecordKind::Message, event.clone());
+        let draft = self.draft(kind, None, event, Some(to), cause, plan.now);
+        plan.outbox.push(draft);
     }
 
     fn execute(

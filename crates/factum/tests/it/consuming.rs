@@ -151,6 +151,45 @@ async fn a_group_that_starts_in_the_middle_takes_no_straggler_for_its_start() {
     running.stop().await;
 }
 
+/// It went to the partition of the empty key, wherever it had come from.
+#[tokio::test(start_paused = true)]
+async fn the_copy_of_a_message_without_a_key_has_none_and_stays_in_its_partition() {
+    let world = World::new(8);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    let mut producer = running.broker().producer().await.unwrap();
+    for (partition, key) in [(0, None), (1, None), (2, None), (1, Some("b"))] {
+        let message = Outgoing {
+            topic: Topic::of("accounts"),
+            partition,
+            key: key.map(Key::from),
+            headers: Headers::new(),
+            value: Some("no event".into()),
+            timestamp: world.env.env().now(),
+        };
+        producer.send(vec![(0, message)]).await.unwrap();
+        assert_eq!(producer.reports().await.unwrap().len(), 1);
+    }
+    until("four parked", async || parked(&running).await.len() == 4).await;
+    let copies = async |partition| {
+        let copies = TopicPartition::new(Topic::of("accounts.dlq"), partition);
+        let copies = running.broker().read(&copies, 0, 10).await.unwrap();
+        copies.into_iter().map(|copy| copy.key).collect::<Vec<_>>()
+    };
+    let keyed = Key::from("b").partition(3);
+    for partition in 0..3 {
+        let with_key = (partition == keyed).then(|| Some(Key::from("b")));
+        let expected: Vec<_> = [None].into_iter().chain(with_key).collect();
+        until("the copies", async || {
+            let mut keys = copies(partition).await;
+            keys.sort();
+            keys == expected
+        })
+        .await;
+    }
+    running.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panicking_handler_takes_nobody_down() {
     let world = World::new(4);
