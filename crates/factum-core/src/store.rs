@@ -145,6 +145,9 @@ pub struct StreamSummary {
 pub struct Snapshot {
     /// The stream's version that the state stands at.
     pub version: Version,
+    /// The event of that version. The state counts only where that is still the stream's event: a restore may have
+    /// gone back before it, and the stream have come to the same version by other events.
+    pub event_id: MessageId,
     /// The state, as JSON.
     pub state: Bytes,
 }

@@ -1,7 +1,7 @@
 //! Snapshots: one for each stream, the newest.
 
 use bytes::Bytes;
-use factum_core::{Error, Snapshot, StreamId, Version};
+use factum_core::{Error, MessageId, Snapshot, StreamId, Version};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 
@@ -23,13 +23,14 @@ pub(crate) fn read(
     };
     let found = connection
         .prepare_cached(
-            "SELECT version, checksum, state FROM snapshots WHERE stream = ?1 AND fingerprint = ?2",
+            "SELECT version, checksum, state, event_id FROM snapshots WHERE stream = ?1 AND fingerprint = ?2",
         )
         .and_then(|mut statement| {
             let read = |row: &rusqlite::Row<'_>| {
                 let version = Version(row.get::<_, i64>(0)?.cast_unsigned());
                 let snapshot = Snapshot {
                     version,
+                    event_id: MessageId::from(row.get::<_, String>(3)?),
                     state: Bytes::from(row.get::<_, Vec<u8>>(2)?),
                 };
                 let whole = row.get::<_, i64>(1)? == checksum(number, fingerprint, &snapshot);
@@ -52,7 +53,7 @@ pub(crate) fn damaged(connection: &Connection, store: i64) -> Result<Vec<String>
     const WHAT: &str = "check the snapshots";
     let (first, last) = range(store);
     let mut statement = connection
-        .prepare("SELECT stream, fingerprint, version, state, checksum FROM snapshots WHERE stream BETWEEN ?1 AND ?2")
+        .prepare("SELECT stream, fingerprint, version, state, checksum, event_id FROM snapshots WHERE stream BETWEEN ?1 AND ?2")
         .doing(WHAT)?;
     let mut rows = statement.query([first, last]).doing(WHAT)?;
     let mut damaged = Vec::new();
@@ -60,6 +61,7 @@ pub(crate) fn damaged(connection: &Connection, store: i64) -> Result<Vec<String>
         let read = || {
             let snapshot = Snapshot {
                 version: Version(row.get::<_, i64>(2)?.cast_unsigned()),
+                event_id: MessageId::from(row.get::<_, String>(5)?),
                 state: Bytes::from(row.get::<_, Vec<u8>>(3)?),
             };
             let (stream, fingerprint): (i64, String) = (row.get(0)?, row.get(1)?);
@@ -81,6 +83,7 @@ fn checksum(stream: i64, fingerprint: &str, snapshot: &Snapshot) -> i64 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(&stream.to_le_bytes());
     sum.update(&snapshot.version.0.to_le_bytes());
+    sum.update(snapshot.event_id.to_string().as_bytes());
     sum.update(fingerprint.as_bytes());
     sum.update(&snapshot.state);
     sum.finalize().into()
@@ -98,12 +101,13 @@ pub(crate) fn save(
         return Ok(());
     };
     connection
-        .prepare_cached("INSERT OR REPLACE INTO snapshots VALUES (?1, ?2, ?3, ?4, ?5)")
+        .prepare_cached("INSERT OR REPLACE INTO snapshots VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
         .and_then(|mut statement| {
             statement.execute(params![
                 number,
                 fingerprint,
                 signed(snapshot.version.0),
+                snapshot.event_id.to_string(),
                 checksum(number, fingerprint, snapshot),
                 &*snapshot.state
             ])

@@ -299,6 +299,7 @@ where
             .unwrap_or_else(|error| panic!("{}", lost(&format!("{error:#}"))));
         let snapshot = Snapshot {
             version: self.aggregate.version(),
+            event_id: "the last".into(),
             state: state.as_str().to_owned().into(),
         };
         let restored = self.kind.restore(&snapshot);

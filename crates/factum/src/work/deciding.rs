@@ -114,6 +114,7 @@ impl Core {
     ) -> Result<(), Undecided> {
         let stream = &execution.stream;
         let kind = self.kind(stream).map_err(broken)?;
+        let now = plan.now;
         let Some(held) = plan.held(stream) else {
             return Err(Undecided::More(stream.clone()));
         };
@@ -166,17 +167,6 @@ impl Core {
         if events.is_empty() {
             return Ok(());
         }
-        let every = self.snapshot_every.unwrap_or_else(|| kind.snapshot_every());
-        let after = aggregate.version();
-        if every > 0 && before.0 / every != after.0 / every {
-            let state = guarded("a snapshot", || aggregate.state());
-            let state = state.flatten().map_err(broken)?;
-            let state = state.as_str().as_bytes().to_vec().into();
-            held.snapshot = Some(Snapshot {
-                version: after,
-                state,
-            });
-        }
         let key = guarded("a partition key", || aggregate.partition_key()).map_err(broken)?;
         let key = key.unwrap_or_else(|| stream.id().into());
         let to = match kind.topic() {
@@ -190,10 +180,21 @@ impl Core {
                 event,
                 to.clone(),
                 cause,
-                plan.now,
+                now,
             )
         });
-        let drafts = drafts.collect();
+        let drafts: Vec<_> = drafts.collect();
+        let every = self.snapshot_every.unwrap_or_else(|| kind.snapshot_every());
+        let after = aggregate.version();
+        if every > 0 && before.0 / every != after.0 / every {
+            let state = guarded("a snapshot", || aggregate.state());
+            let state = state.flatten().map_err(broken)?;
+            held.snapshot = drafts.last().map(|last| Snapshot {
+                version: after,
+                event_id: last.event_id.clone(),
+                state: state.as_str().as_bytes().to_vec().into(),
+            });
+        }
         plan.append(stream, ExpectedVersion::Exact(before), drafts);
         Ok(())
     }

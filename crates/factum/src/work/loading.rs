@@ -10,7 +10,7 @@ use std::{
 };
 
 use factum_core::{
-    AggregateKind, AnyAggregate, Category, CommitId, Error, Snapshot, StreamId, Version,
+    AggregateKind, AnyAggregate, Category, CommitId, Error, Snapshot, StreamId, StreamPage, Version,
 };
 
 use super::{
@@ -99,25 +99,33 @@ impl Core {
     /// Reads an aggregate from its snapshot and the events behind it.
     pub(crate) async fn load(&self, stream: &StreamId) -> Result<Box<dyn AnyAggregate>, Error> {
         let kind = self.kind(stream)?;
-        let mut aggregate = match self.store.snapshot(stream, kind.fingerprint()).await? {
-            Some(snapshot) => {
-                let restored = guarded("a snapshot", || kind.restore(&snapshot));
-                restored.ok().flatten().unwrap_or_else(|| kind.empty())
-            }
-            None => kind.empty(),
-        };
         let read = |from| self.store.read_stream(stream, from, LOAD_EVENTS_MAX);
-        let mut page = read(aggregate.version().next()).await?;
-        if page.version < aggregate.version() {
-            // No event ever led to that snapshot. Believed, it would let every command conflict.
-            aggregate = kind.empty();
-            page = read(aggregate.version().next()).await?;
-        }
+        let snapshot = self.store.snapshot(stream, kind.fingerprint()).await?;
+        let restored = snapshot.and_then(|snapshot| {
+            let restored = guarded("a snapshot", || kind.restore(&snapshot));
+            Some((restored.ok().flatten()?, snapshot))
+        });
+        let begun = match restored {
+            // The event that it stands on is read with those behind it.
+            Some((aggregate, snapshot)) => {
+                let mut page = read(snapshot.version).await?;
+                stands_on(&snapshot, &page).then(|| {
+                    page.records.remove(0);
+                    (aggregate, page)
+                })
+            }
+            None => None,
+        };
+        let (mut aggregate, mut page) = match begun {
+            Some(begun) => begun,
+            // No event of this stream led to that snapshot.
+            None => (kind.empty(), read(Version::ZERO.next()).await?),
+        };
         loop {
             // While these events are taken, the next are read.
             let last = page.records.last().map(|record| record.version);
             let next = async {
-                match last.filter(|_| page.records.len() == LOAD_EVENTS_MAX) {
+                match last.filter(|last| *last < page.version) {
                     Some(last) => read(last.next()).await.map(Some),
                     None => Ok(None),
                 }
@@ -164,6 +172,13 @@ impl Core {
         }
         tracing::debug!(stream.id = %stream, "snapshot ended");
     }
+}
+
+/// Whether the page, read from the snapshot's version on, begins with the event that the snapshot stands on.
+fn stands_on(snapshot: &Snapshot, page: &StreamPage) -> bool {
+    page.records.first().is_some_and(|record| {
+        record.version == snapshot.version && record.draft.event_id == snapshot.event_id
+    })
 }
 
 /// Runs the user's code and turns a panic into an error of class poison.

@@ -159,11 +159,24 @@ async fn a_load_starts_from_a_snapshot() {
     let snapshot = store.snapshot(&stream, fingerprint).await.unwrap().unwrap();
     assert_eq!(snapshot.version, Version(20));
     assert_eq!(commands.load::<Account>(&id()).await.unwrap().0.balance, 25);
+    // It is believed as long as it stands on the stream's own event.
+    let richer = factum::Snapshot {
+        state: r#"{"balance":700,"deposits":20,"closed":false}"#.into(),
+        ..snapshot
+    };
+    let saved = store.save_snapshot(&stream, fingerprint, richer).await;
+    saved.unwrap();
+    assert_eq!(
+        commands.load::<Account>(&id()).await.unwrap().0.balance,
+        705
+    );
 }
 
 /// A snapshot of a version that no event ever led to was believed: the state was wrong, and every command conflicted.
+/// One of a version that the stream came to later, by other events than those that the snapshot stands on, was still
+/// believed when that was mended.
 #[tokio::test]
-async fn a_snapshot_from_beyond_the_stream_is_left_aside() {
+async fn a_snapshot_of_a_lost_time_line_is_left_aside() {
     let world = World::new(7);
     let deposit = async |running: &factum::Running| {
         let commands = running.service("accounts").unwrap().commands();
@@ -175,11 +188,12 @@ async fn a_snapshot_from_beyond_the_stream_is_left_aside() {
     running.stop().await;
     let kind = factum::Kind::<Account>::new().unwrap();
     let fingerprint = factum::AggregateKind::fingerprint(&kind);
-    for version in [1_000, u64::MAX] {
+    for version in [1, 2, 1_000, u64::MAX] {
         let store = MemoryStore::open(world.accounts.clone());
         let stream: StreamId = "account/a-1".parse().unwrap();
         let snapshot = factum::Snapshot {
             version: Version(version),
+            event_id: "an event that was lost".into(),
             state: r#"{"balance":700,"deposits":7,"closed":false}"#.into(),
         };
         store

@@ -55,6 +55,7 @@ impl Original {
         assert!(commits.iter().all(Result::is_ok));
         let state = Snapshot {
             version: Version(3),
+            event_id: "the third".into(),
             state: bytes::Bytes::from_static(b"{\"total\":12}"),
         };
         order

@@ -145,7 +145,15 @@ async fn fill(order: &Arc<SqliteStore>, mouth: &Mouth, task: u64, count: usize) 
         if done % 16 == 0 && task == 0 {
             let (state, stream) = (Bytes::from_static(b"{}"), stream(&name));
             let saved = order
-                .save_snapshot(&stream, "1", Snapshot { version, state })
+                .save_snapshot(
+                    &stream,
+                    "1",
+                    Snapshot {
+                        version,
+                        event_id: "the last".into(),
+                        state,
+                    },
+                )
                 .await;
             let claimed = order.claim_relay().await;
             for error in saved.err().into_iter().chain(claimed.err()) {

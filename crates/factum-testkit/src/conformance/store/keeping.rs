@@ -169,6 +169,7 @@ pub async fn snapshots_are_kept_by_fingerprint(harness: &dyn StoreHarness) {
     let save = async |fingerprint, version, state: &'static str| {
         let snapshot = Snapshot {
             version: Version(version),
+            event_id: format!("event {version}").into(),
             state: Bytes::from_static(state.as_bytes()),
         };
         world
