@@ -301,7 +301,8 @@ impl<'a> Shape<'a> {
 
 /// The message that tells of `record`, in `format`, with its place in the source's chain.
 ///
-/// `source_name` is the service that publishes; CloudEvents get `/factum/<source_name>` as their source.
+/// `source_name` is the service that publishes; CloudEvents get `/factum/<source_name>` as their source. The message has
+/// the record's time until whoever sends it says when that is: the event's own time stands in the value.
 ///
 /// # Errors
 ///

@@ -254,12 +254,14 @@ async fn publish(
                     break;
                 }
                 Offer::Send(link) => {
-                    let outgoing = match dead_letter::outgoing(record, link)? {
+                    let mut outgoing = match dead_letter::outgoing(record, link)? {
                         Some(copy) => copy,
                         None => {
                             factum_core::wire::write(record, link, format, core.service.as_str())?
                         }
                     };
+                    // Retention counts from now: a topic keeps what a relay publishes late as long as anything else.
+                    outgoing.timestamp = core.env.now();
                     core.metrics.published(&outgoing.topic);
                     batch.push((record.at.position.0, outgoing));
                 }

@@ -1,5 +1,7 @@
 //! Publishing, and how far it has come: what is refused after a restore, and what is shown of a part that stands.
 
+use std::time::Duration;
+
 use factum::{
     At, Broker as _, Error, Headers, Message, Outgoing, Position, Running, Status, Topic,
     TopicPartition,
@@ -185,5 +187,57 @@ async fn what_was_sent_before_a_crash_and_not_in_the_checkpoint_is_sent_again_an
             "{before:?} {now:?}"
         );
     }
+    running.stop().await;
+}
+
+/// It went wrong: messages had the time of their events, so that a topic dropped what was published late before anybody
+/// had read it, and what a rewind published again as well.
+#[tokio::test(start_paused = true)]
+async fn a_topic_keeps_what_is_published_late_as_long_as_anything_else() {
+    let hour = Duration::from_hours(1);
+    let world = World {
+        retention: Some(hour),
+        ..World::new(44)
+    };
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    let (accounts, receipts) = (
+        running.service("accounts").unwrap(),
+        running.service("receipts").unwrap(),
+    );
+    accounts.stop().await;
+    receipts.stop().await;
+    for amount in 1..=3 {
+        deposit(&running, "a", amount).await;
+    }
+    let by = factum::By::new("local", "the broker lost its disk");
+    for _ in 0..2 {
+        world.env.advance(2 * hour);
+        let now = world.env.env().now();
+        accounts.start().await;
+        until("all is published", async || {
+            accounts.store().relay().await.unwrap().checkpoint.position == Position(3)
+        })
+        .await;
+        running.broker().sweep(world.env.env().now()).await.unwrap();
+        let mut kept = Vec::new();
+        for partition in 0..3 {
+            let partition = TopicPartition::new(Topic::of("accounts"), partition);
+            kept.extend(running.broker().read(&partition, 0, 10).await.unwrap());
+        }
+        assert_eq!(kept.len(), 3, "what was published just now is kept");
+        assert!(kept.iter().all(|message| message.timestamp >= now));
+        accounts.stop().await;
+        accounts
+            .operator()
+            .rewind_relay(Position(0), &by)
+            .await
+            .unwrap();
+    }
+    receipts.start().await;
+    until("all is taken", async || {
+        amounts(&running, "a").await == [1, 2, 3]
+    })
+    .await;
     running.stop().await;
 }
