@@ -18,6 +18,8 @@
 //!   call of `next`: that call gives the partition away. What is *lost* is given away already.
 //! * Nothing of a partition is delivered before its owner's first [`Consumer::seek`] since it was assigned: where to
 //!   start is said by the store, and not by the broker.
+//! * Where retention passes what is to be read next of a partition, its owner is told once ([`Consumed::Passed`]); what
+//!   it reads of other partitions is neither lost nor held back by that.
 //! * To seek, pause or resume what is not assigned is `fenced`. A commit of what is not held any more is dropped, so
 //!   that a late word of an old owner doesn't hide how far the new one is.
 //! * A member that crashes is noticed after its session, and its partitions go to others. Any call is a sign of life,
@@ -147,6 +149,9 @@ pub enum Consumed {
     Revoked(Vec<TopicPartition>),
     /// These were given away already, because the consumer was too slow to answer.
     Lost(Vec<TopicPartition>),
+    /// What is to be read next of these is gone: retention has passed it. They stay this consumer's, and nothing more of
+    /// them is delivered until they are sought; the others go on.
+    Passed(Vec<TopicPartition>),
 }
 
 /// How to join a group.
@@ -173,7 +178,8 @@ pub trait Consumer: fmt::Debug + Send {
     ///
     /// # Errors
     ///
-    /// Class fatal when retention has passed what is to be read next: seek, and call again.
+    /// What the broker said, classified. That retention has passed what is to be read next of a partition is no error
+    /// but [`Consumed::Passed`]: the other partitions must not suffer from it.
     async fn next(&mut self) -> Result<Consumed, Error>;
 
     /// Reads this partition from `offset` on.

@@ -226,7 +226,31 @@ pub struct VoidInput {
     /// Whether the owner leaves in good order: it has nothing in flight and will write no more.
     pub release: bool,
     /// A loss that an operator accepts.
-    pub accept: Option<AcceptedLoss>,
+    pub accept: Option<Loss>,
+}
+
+/// A loss that an operator accepts, so that a group goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Messages of a source did not come, and won't.
+    Missing(AcceptedLoss),
+    /// The partition no longer has what the group reads next.
+    Passed(PassedOffsets),
+}
+
+impl From<AcceptedLoss> for Loss {
+    fn from(loss: AcceptedLoss) -> Self {
+        Self::Missing(loss)
+    }
+}
+
+/// A group goes on at an offset, though it has not finished all before it: the partition no longer has that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassedOffsets {
+    /// Where the row stands. Refused when it has moved meanwhile.
+    pub low: u64,
+    /// Where the group goes on. Never before `low`.
+    pub to: u64,
 }
 
 /// A source's chain goes on behind a place, whatever is missing before it.

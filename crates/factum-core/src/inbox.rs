@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AcceptedLoss, Error, Fence, Group, Lasts, Link, Start, Topic};
+use crate::{AcceptedLoss, Error, Fence, Group, Lasts, Link, Loss, PassedOffsets, Start, Topic};
 
 /// How many offsets above `low` may be finished before it: the bound of the bitmap, and so of the row.
 pub const WINDOW_MAX: u64 = 4096;
@@ -135,14 +135,43 @@ impl InboxRow {
         Ok(())
     }
 
-    /// Lets a source's chain go on behind a place, whatever is missing before it.
+    /// Lets the group go on without what it lost.
     ///
     /// # Errors
     ///
     /// Class poison when the group has come that far already: an older place would let what was done come again. Class
-    /// conflict when it does not stand at the place before what is missing: what it is still at work on is not missing,
+    /// conflict when it does not stand at the place before what is lost: what it is still at work on is not missing,
     /// and must not be taken for a duplicate.
-    pub fn accept(&mut self, loss: AcceptedLoss) -> Result<(), Error> {
+    pub fn accept(&mut self, loss: Loss) -> Result<(), Error> {
+        match loss {
+            Loss::Missing(loss) => self.go_on_behind(loss),
+            Loss::Passed(loss) => self.go_on_at(loss),
+        }
+    }
+
+    /// Moves `low` over what the partition no longer has. What is finished behind that stays finished. The chains stay
+    /// where they are: what was not read of them comes again when their relays are set back.
+    fn go_on_at(&mut self, PassedOffsets { low, to }: PassedOffsets) -> Result<(), Error> {
+        if to <= self.low {
+            return Err(Error::poison(format!(
+                "the group can't go on at offset {to}: all below {} is finished",
+                self.low
+            )));
+        }
+        if low != self.low {
+            return Err(Error::conflict(format!(
+                "the group can't go on at offset {to}: it was to stand at {low}, and stands at {}",
+                self.low
+            )));
+        }
+        self.done.shift(to - self.low);
+        self.low = to;
+        self.trying = self.trying.filter(|trying| trying.offset >= to);
+        Ok(())
+    }
+
+    /// Lets a source's chain go on behind a place, whatever is missing before it.
+    fn go_on_behind(&mut self, loss: AcceptedLoss) -> Result<(), Error> {
         let AcceptedLoss { source, last, from } = loss;
         let known = self.lasts.get(source);
         if from <= known {
@@ -238,6 +267,31 @@ mod tests {
         row.apply(Some(1), &[]).unwrap();
         assert!(row.apply(Some(1), &[]).unwrap_err().is_fatal());
         assert!(row.apply(Some(WINDOW_MAX), &[]).unwrap_err().is_fatal());
+    }
+
+    #[test]
+    fn a_group_goes_on_where_the_partition_begins_and_what_it_had_finished_there_stays_finished() {
+        let mut row = InboxRow::new(Start::Beginning, 10);
+        for offset in [12, 300] {
+            row.apply(Some(offset), &[]).unwrap();
+        }
+        let go_on =
+            |row: &mut InboxRow, low, to| row.accept(Loss::Passed(PassedOffsets { low, to }));
+        assert!(go_on(&mut row, 9, 200).unwrap_err().is_conflict());
+        assert!(go_on(&mut row, 10, 10).unwrap_err().is_poison());
+
+        go_on(&mut row, 10, 299).unwrap();
+
+        assert_eq!(
+            (row.low, row.is_done(299), row.is_done(300)),
+            (299, false, true)
+        );
+        let before = row.clone();
+        assert!(go_on(&mut row, 10, 299).unwrap_err().is_poison());
+        assert_eq!(row, before);
+        row.apply(Some(299), &[seen(299, false), seen(300, false)])
+            .unwrap();
+        assert_eq!(row.low, 301);
     }
 
     proptest! {

@@ -70,8 +70,8 @@ pub use parking::{FailureNote, InvalidParkedId, Parked, ParkedId, ParkedState, R
 pub mod commit;
 pub use commit::{
     AcceptedLoss, Answered, Append, AuditEntry, CommandInput, Commit, CommitError, Committed,
-    Condition, Disposition, Input, LogInput, MessageInput, OperatorAction, OperatorInput,
-    ParkedInput, RelayInput, Retried, Timer, TimerInput, TimerWrite, VoidInput,
+    Condition, Disposition, Input, LogInput, Loss, MessageInput, OperatorAction, OperatorInput,
+    ParkedInput, PassedOffsets, RelayInput, Retried, Timer, TimerInput, TimerWrite, VoidInput,
 };
 pub mod store;
 pub use store::{

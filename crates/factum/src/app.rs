@@ -310,6 +310,7 @@ impl RunningService {
     pub fn operator(&self) -> Operations {
         Operations::new(
             self.core.clone(),
+            self.broker.clone(),
             self.progress.clone(),
             self.service.clone(),
         )

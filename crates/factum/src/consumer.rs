@@ -3,7 +3,9 @@
 //! A member of the group is one task that speaks to the broker. For each partition that it is assigned it claims the
 //! inbox, which says where to go on, and starts an owner; the owner's rules are [`factum_core::Partition`]'s. A
 //! partition that is taken away is drained first; one that was lost, or whose owner was fenced, is dropped as it
-//! stands, since its inbox says all that the next owner needs.
+//! stands, since its inbox says all that the next owner needs. One whose next messages are gone, since retention was
+//! faster than the group, is owned on for what it has: until a person says where to go on, its parked messages are
+//! retried, and the other partitions flow.
 
 mod failed;
 mod handle;
@@ -133,6 +135,8 @@ struct Owned {
     paused: bool,
     /// Whether its loop has ended and it waits to be claimed again.
     ended: bool,
+    /// Whether retention has passed what it reads next: it finishes what it has, and retries what is parked.
+    passed: bool,
 }
 
 impl Member {
@@ -164,6 +168,7 @@ impl Member {
             if now.since(told) >= OFFSETS_EVERY {
                 told = now;
                 self.tell(&mut *consumer).await;
+                self.look_after_passed(&mut *consumer).await?;
             }
         }
         let partitions: Vec<_> = self.owned.keys().cloned().collect();
@@ -213,6 +218,15 @@ impl Member {
                     }
                 }
             }
+            Consumed::Passed(partitions) => {
+                for partition in partitions {
+                    if let Some(owned) = self.owned.get_mut(&partition) {
+                        owned.passed = true;
+                        let low = owned.owner.low();
+                        self.show_passed(&partition, low).await;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -240,21 +254,16 @@ impl Member {
             .await?;
         let parked = store.parked_lanes(&inbox, PARKED_LANES_MAX).await?;
         let (health, part) = (&consuming.health, format!("{}/{partition}", consuming.part));
-        if let Err(error) = consumer.seek(&partition, row.low).await {
-            if !error.is_fatal() {
-                return Err(error);
-            }
-            // Going elsewhere would leave messages out in silence. The other partitions flow on.
-            let incident = Status::Failed(format!(
-                "inbox `{inbox}` stands at offset {}, which the partition no longer has ({error:#}): decide where to \
-                 go on",
-                row.low
-            ));
-            health.set(&part, incident, consuming.core.env.now());
-            return consumer.pause(&partition).await;
-        }
+        // Going elsewhere would leave messages out in silence. Its owner does what it can without them.
+        let passed = match consumer.seek(&partition, row.low).await {
+            Ok(()) => false,
+            Err(error) if error.is_fatal() => true,
+            Err(error) => return Err(error),
+        };
         // Whatever was wrong with the partition before, its owner sees for itself.
-        if health.parts().contains_key(&part) {
+        if passed {
+            self.show_passed(&partition, row.low).await;
+        } else if health.parts().contains_key(&part) {
             health.set(&part, Status::Running, consuming.core.env.now());
         }
         let depth = match row.start {
@@ -269,8 +278,12 @@ impl Member {
             Vec::new()
         };
         let row = self.start_behind(&before, &inbox, row).await?;
-        // The owner before may have left it paused.
-        consumer.resume(&partition).await?;
+        // The owner before may have left it paused, or at a place that it still has.
+        if passed {
+            consumer.pause(&partition).await?;
+        } else {
+            consumer.resume(&partition).await?;
+        }
         tracing::debug!(owner.fence = %row.fence, inbox.low = row.low, "inbox `{inbox}` claimed");
         let owner = Owner::new(consuming.clone(), inbox, row, parked, marks.end);
         owner.look_back(&before);
@@ -286,6 +299,7 @@ impl Member {
                 owner,
                 paused: false,
                 ended: false,
+                passed,
             },
         );
         Ok(())
@@ -358,7 +372,7 @@ impl Member {
 
     /// Pauses partitions whose owners have enough to do, resumes those that have room.
     async fn balance(&mut self, consumer: &mut dyn Consumer) -> Result<(), Error> {
-        for (partition, owned) in &mut self.owned {
+        for (partition, owned) in self.owned.iter_mut().filter(|(_, owned)| !owned.passed) {
             let full = owned.owner.is_full();
             if full && !owned.paused {
                 consumer.pause(partition).await?;
@@ -366,6 +380,63 @@ impl Member {
             } else if owned.paused && owned.owner.has_room() {
                 consumer.resume(partition).await?;
                 owned.paused = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises that the partition doesn't have what the group reads next: a person has to say where it goes on.
+    async fn show_passed(&self, partition: &TopicPartition, low: u64) {
+        let consuming = &self.consuming;
+        let inbox = format!("inbox `{}:{partition}`", consuming.group.name);
+        let what = match self.broker.watermarks(partition).await {
+            Ok(marks) if low > marks.end => format!(
+                "{inbox} stands at offset {low}, and the partition ends at {}: the topic was made anew, and what was \
+                 finished can't be told from what is new. Give the group another name",
+                marks.end
+            ),
+            Ok(marks) => format!(
+                "{inbox} stands at offset {low}, and the partition begins at {}: retention was faster than the group. \
+                 Let it go on at {0}; then have what is missing published again, or accept its loss",
+                marks.first
+            ),
+            Err(error) => format!(
+                "{inbox} stands at offset {low}, which the partition doesn't have ({error:#})"
+            ),
+        };
+        let (part, now) = (
+            format!("{}/{partition}", consuming.part),
+            consuming.core.env.now(),
+        );
+        consuming.health.set(&part, Status::Failed(what), now);
+    }
+
+    /// A person who says where a partition goes on writes what only an owner writes: the owner, who may have nothing
+    /// to write, finds out here.
+    async fn look_after_passed(&mut self, consumer: &mut dyn Consumer) -> Result<(), Error> {
+        let passed = self
+            .owned
+            .iter()
+            .filter(|(_, owned)| owned.passed && !owned.ended);
+        let passed: Vec<_> = passed
+            .map(|(partition, owned)| (partition.clone(), owned.owner.clone()))
+            .collect();
+        for (partition, owner) in passed {
+            // A failure costs nothing: it is looked up again.
+            let row = self
+                .consuming
+                .core
+                .store
+                .inbox(owner.inbox())
+                .await
+                .ok()
+                .flatten();
+            if row.is_some_and(|row| row.fence != owner.fence()) {
+                owner.drop_all();
+                self.owned.remove(&partition);
+                self.claim(partition, consumer).await?;
+            } else {
+                self.show_passed(&partition, owner.low()).await;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use factum_core::{
-    AuditEntry, Commit, CommitError, Epoch, Error, ErrorClass, Group, InboxId, Input, Lane,
+    AuditEntry, Broker, Commit, CommitError, Epoch, Error, ErrorClass, Group, InboxId, Input, Lane,
     OperatorAction, OperatorInput, Parked, ParkedCount, ParkedFilter, ParkedId, ParkedState,
     Position, ProjectionName, ViewName,
 };
@@ -27,6 +27,7 @@ const REDRIVE_PAGE: usize = 200;
 #[derive(Clone)]
 pub struct Operations {
     core: Arc<Core>,
+    broker: Arc<dyn Broker>,
     progress: Progress,
     service: Arc<Service>,
 }
@@ -133,9 +134,15 @@ impl OperatorError {
 }
 
 impl Operations {
-    pub(crate) fn new(core: Arc<Core>, progress: Progress, service: Arc<Service>) -> Self {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        broker: Arc<dyn Broker>,
+        progress: Progress,
+        service: Arc<Service>,
+    ) -> Self {
         Self {
             core,
+            broker,
             progress,
             service,
         }

@@ -26,7 +26,7 @@ pub(super) struct GroupConsumer<L: TopicLog> {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
-    /// What is delivered next; nothing is delivered before the first seek.
+    /// What is delivered next; nothing is delivered before the first seek, nor when retention has passed it.
     next: Option<u64>,
     paused: bool,
 }
@@ -97,9 +97,10 @@ impl<L: TopicLog> GroupConsumer<L> {
         }
     }
 
-    /// Messages of the assigned partitions, each getting an equal share of the batch; empty when there are none
-    /// or when they would no longer be this member's.
-    async fn fetch(&mut self) -> Result<Vec<Message>, Error> {
+    /// Messages of the assigned partitions, each getting an equal share of the batch; `None` when there are none
+    /// or when they would no longer be this member's. Or which partitions retention has passed: then no messages are
+    /// taken, and they come with the next call.
+    async fn fetch(&mut self) -> Result<Option<Consumed>, Error> {
         let wanted = self.assigned.iter().filter(|(_, place)| !place.paused);
         let wanted = wanted.filter_map(|(partition, place)| Some((partition.clone(), place.next?)));
         let mut ready = self.shared.arrivals.beyond(wanted);
@@ -127,23 +128,30 @@ impl<L: TopicLog> GroupConsumer<L> {
 
         // Somebody may have noticed the end of this member's session while it was reading.
         let held = self.held();
+        slices.retain(|(partition, ..)| held(partition));
+        // All are looked at before any place moves: what one of them lacks must cost the others nothing.
+        let passed = slices
+            .iter()
+            .filter(|(_, offset, slice)| *offset < slice.watermarks.first);
+        let passed: Vec<_> = passed.map(|(partition, ..)| partition.clone()).collect();
+        if !passed.is_empty() {
+            for partition in &passed {
+                if let Some(place) = self.assigned.get_mut(partition) {
+                    place.next = None;
+                }
+            }
+            return Ok(Some(Consumed::Passed(passed)));
+        }
         let mut batch = Vec::with_capacity(messages);
-        for (partition, offset, slice) in slices {
-            let Some(place) = self
-                .assigned
-                .get_mut(&partition)
-                .filter(|_| held(&partition))
-            else {
+        for (partition, _, slice) in slices {
+            let Some(place) = self.assigned.get_mut(&partition) else {
                 continue;
             };
-            if offset < slice.watermarks.first {
-                return Err(out_of_range(&partition, offset, slice.watermarks));
-            }
             place.next = Some(slice.next);
             batch.extend(slice.messages);
             self.served = Some(partition);
         }
-        Ok(batch)
+        Ok((!batch.is_empty()).then_some(Consumed::Messages(batch)))
     }
 
     /// Which partitions the group still counts as this member's.
@@ -207,9 +215,8 @@ impl<L: TopicLog> Consumer for GroupConsumer<L> {
                 return Ok(turn);
             }
             // If this is cancelled, nothing was taken yet: places move when the batch is complete.
-            let messages = self.fetch().await?;
-            if !messages.is_empty() {
-                return Ok(Consumed::Messages(messages));
+            if let Some(fetched) = self.fetch().await? {
+                return Ok(fetched);
             }
             self.bell.wait().await;
         }

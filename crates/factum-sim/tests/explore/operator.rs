@@ -156,7 +156,7 @@ impl World {
         };
         let row = self.group.inbox(&setting.inbox).ok_or(Halt::Never)?;
         // The group has come further, or not that far yet.
-        row.clone().accept(loss).map_err(|_| Halt::Never)?;
+        row.clone().accept(loss.into()).map_err(|_| Halt::Never)?;
         let row = self
             .group
             .change(|group| group.claim_inbox(&setting.inbox, Start::Beginning, 0));
@@ -166,7 +166,7 @@ impl World {
             advance: [].into(),
             trying: None,
             release: row.clean,
-            accept: Some(loss),
+            accept: Some(loss.into()),
         });
         let commit = commit(input, self.now());
         let accepted = self.group.change(|group| group.commit(commit));

@@ -153,6 +153,7 @@ macro_rules! broker_suite {
                 nobody_need_write_to_a_topic_for_its_old_messages_to_go,
                 messages_beyond_the_bytes_go,
                 a_member_that_retention_overtook_is_told,
+                a_partition_that_retention_overtook_takes_nothing_from_the_others,
             ],
         }
     };

@@ -150,6 +150,7 @@ macro_rules! store_suite {
                 a_release_is_told_to_the_next_owner,
                 an_attempt_mark_is_kept_until_its_message_is_finished,
                 an_accepted_loss_moves_a_sources_last_place_on_and_never_back,
+                a_group_goes_on_at_a_later_offset_and_never_back,
                 finishing_twice_is_fatal_and_no_second_effect,
                 the_window_has_a_bound,
                 a_group_starts_where_it_was_told,

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use super::{By, Operations};
 use crate::Incident;
 use factum_core::{
-    AcceptedLoss, At, Commit, CommitError, Error, InboxId, InboxRow, Input, LogFilter, Position,
-    RelayInput, Start, StoreId, Topic, VoidInput,
+    AcceptedLoss, At, Commit, CommitError, Error, InboxId, InboxRow, Input, LogFilter, Loss,
+    PassedOffsets, Position, RelayInput, Start, StoreId, Topic, TopicPartition, VoidInput,
+    Watermarks, chain::Link,
 };
 
 /// How many records are read at a time, to find the last of each partition.
@@ -137,31 +138,17 @@ impl Operations {
             return Err(Error::poison(what));
         }
         let store = &self.core.store;
-        let known = store.inboxes().await?;
-        let Some((_, known)) = known.iter().find(|(id, _)| id == inbox) else {
-            return Err(Error::poison(format!(
-                "service `{}` has no inbox `{inbox}`",
-                self.core.service
-            )));
-        };
+        let known = &self.known(inbox).await?;
         let loss = AcceptedLoss {
             source: *source,
             last: self.last_taken(inbox, *source, known),
             from: *from,
         };
         // Before the owner is disturbed.
-        known.clone().accept(loss)?;
+        known.clone().accept(loss.into())?;
         for _ in 0..CLAIMS_MAX {
             let row = store.claim_inbox(inbox, Start::Beginning, 0).await?;
-            let input = Input::Void(VoidInput {
-                inbox: inbox.clone(),
-                fence: row.fence,
-                advance: [].into(),
-                trying: None,
-                // As it was found: an owner that was at work has not left in good order.
-                release: row.clean,
-                accept: Some(loss),
-            });
+            let input = accept(inbox, &row, loss);
             let subject = format!("{inbox} of {source} from {from}");
             if self.own(input, "accept-loss", subject, by).await? {
                 tracing::warn!(
@@ -176,6 +163,128 @@ impl Operations {
         let what =
             format!("the owner of `{inbox}` claims it faster than this is written: try again");
         Err(Error::conflict(what))
+    }
+
+    /// Lets a group go on at offset `at` of a partition that no longer has what the group reads next, since retention
+    /// was faster. Says where the group stood. What it has not finished before `at` is missing: its sources' next
+    /// messages are [incidents](Operations::incidents), until their relays are set back or the loss is accepted. Where
+    /// it had finished some of what is gone out of their order, nobody can tell which: then chains go on behind what is
+    /// gone at once, so that nothing is done twice.
+    ///
+    /// # Errors
+    ///
+    /// Class poison without a reason, when this service has no such inbox, when the partition has what the group reads
+    /// next, and when it doesn't have `at`; else what the broker or the store say.
+    pub async fn go_on(&self, inbox: &InboxId, at: u64, by: &By) -> Result<u64, Error> {
+        if by.reason.trim().is_empty() {
+            let what = format!(
+                "letting `{inbox}` go on at offset {at} needs a reason: what comes before will be missing"
+            );
+            return Err(Error::poison(what));
+        }
+        self.known(inbox).await?;
+        let partition = TopicPartition::new(inbox.topic.clone(), inbox.partition);
+        let marks = self.broker.watermarks(&partition).await?;
+        if !(marks.first..=marks.end).contains(&at) {
+            return Err(Error::poison(format!(
+                "`{inbox}` can't go on at offset {at}: the partition holds {} up to, without, {}",
+                marks.first, marks.end
+            )));
+        }
+        for _ in 0..CLAIMS_MAX {
+            // Before the owner is disturbed.
+            let known = self.known(inbox).await?;
+            if known.low >= marks.first {
+                return Err(Error::poison(format!(
+                    "`{inbox}` stands at offset {}, and the partition begins at {}: retention has passed nothing",
+                    known.low, marks.first
+                )));
+            }
+            let places = self
+                .behind_what_is_gone(&partition, &known, at, marks)
+                .await?;
+            let store = &self.core.store;
+            let row = store.claim_inbox(inbox, Start::Beginning, 0).await?;
+            if row.low != known.low || row.done != known.done || row.lasts != known.lasts {
+                continue;
+            }
+            let chains = places.into_iter().map(|(source, from)| {
+                let last = row.lasts.get(source);
+                Loss::Missing(AcceptedLoss { source, last, from })
+            });
+            // The offset is the last: as long as it stands, all may be done again.
+            let offset = Loss::Passed(PassedOffsets {
+                low: row.low,
+                to: at,
+            });
+            let mut is_owner = true;
+            for loss in chains.chain([offset]) {
+                let subject = match loss {
+                    Loss::Missing(AcceptedLoss { source, from, .. }) => {
+                        format!("{inbox} of {source} from {from}")
+                    }
+                    Loss::Passed(_) => format!("{inbox} from offset {} at {at}", row.low),
+                };
+                is_owner = self
+                    .own(accept(inbox, &row, loss), "go-on", subject, by)
+                    .await?;
+                if !is_owner {
+                    break;
+                }
+            }
+            if is_owner {
+                tracing::warn!(
+                    "`{}` lets `{inbox}` go on at offset {at} instead of {}: {}",
+                    by.actor,
+                    row.low,
+                    by.reason
+                );
+                return Ok(row.low);
+            }
+        }
+        let what =
+            format!("the owner of `{inbox}` claims it faster than this is written: try again");
+        Err(Error::conflict(what))
+    }
+
+    /// Where the chains go on of sources of which finished messages may be among those that are gone: behind what comes
+    /// before their first message from `at` on, which has not been taken.
+    async fn behind_what_is_gone(
+        &self,
+        partition: &TopicPartition,
+        row: &InboxRow,
+        at: u64,
+        marks: Watermarks,
+    ) -> Result<BTreeMap<StoreId, At>, Error> {
+        let mut places = BTreeMap::new();
+        if !row.done.iter().any(|index| row.low + index < at) {
+            return Ok(places);
+        }
+        let mut next = at;
+        while next < marks.end {
+            let messages = self.broker.read(partition, next, PAGE_RECORDS).await?;
+            let Some(last) = messages.last() else { break };
+            next = last.offset + 1;
+            for message in &messages {
+                let link = Link::from_headers(|name| message.headers.get(name));
+                if let Ok(Some(link)) = link
+                    && link.at > row.lasts.get(link.source)
+                {
+                    places.entry(link.source).or_insert(link.previous);
+                }
+            }
+        }
+        places.retain(|source, place| *place > row.lasts.get(*source));
+        Ok(places)
+    }
+
+    /// The row of an inbox of this service.
+    async fn known(&self, inbox: &InboxId) -> Result<InboxRow, Error> {
+        let row = self.core.store.inbox(inbox).await?;
+        row.ok_or_else(|| {
+            let service = &self.core.service;
+            Error::poison(format!("service `{service}` has no inbox `{inbox}`"))
+        })
     }
 
     /// The last place that a group has taken from a source before what is missing, as far as it has read the partition.
@@ -206,4 +315,17 @@ impl Operations {
             Err(error) => Err(Error::conflict(format!("{action}: {error}"))),
         }
     }
+}
+
+/// What an owner writes who accepts a loss.
+fn accept(inbox: &InboxId, row: &InboxRow, loss: impl Into<Loss>) -> Input {
+    Input::Void(VoidInput {
+        inbox: inbox.clone(),
+        fence: row.fence,
+        advance: [].into(),
+        trying: None,
+        // As it was found: an owner that was at work has not left in good order.
+        release: row.clean,
+        accept: Some(loss.into()),
+    })
 }

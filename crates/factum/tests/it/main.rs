@@ -11,6 +11,7 @@ mod losses;
 mod maintenance;
 mod operate;
 mod panics;
+mod passed;
 mod posts;
 mod projector;
 mod projector_crash;

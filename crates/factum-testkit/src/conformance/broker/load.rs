@@ -134,6 +134,7 @@ impl Worker {
             Consumed::Lost(partitions) => {
                 panic!("{partitions:?} were lost by a member that calls all the time")
             }
+            Consumed::Passed(partitions) => panic!("{partitions:?} lost messages, and keep all"),
         }
         // Lets the others run, wherever this one is.
         tokio::task::yield_now().await;

@@ -247,6 +247,11 @@ impl Member {
                     assert!(self.owned.remove(partition), "{partition} was not owned");
                 }
             }
+            Consumed::Passed(partitions) => {
+                for partition in partitions {
+                    assert!(self.owned.contains(partition), "{partition} is not owned");
+                }
+            }
             Consumed::Messages(messages) => {
                 assert!(!messages.is_empty());
                 for message in messages {

@@ -341,7 +341,7 @@ pub async fn an_accepted_loss_moves_a_sources_last_place_on_and_never_back(
             from: At::new(1, from),
         };
         let input = factum_core::VoidInput {
-            accept: Some(loss),
+            accept: Some(loss.into()),
             ..owner.void_input(delivered_up_to(0))
         };
         Commit {
@@ -371,6 +371,44 @@ pub async fn an_accepted_loss_moves_a_sources_last_place_on_and_never_back(
     assert_eq!(owner.row(&world).await, row);
     let world = world.reopen(harness).await;
     assert_eq!(owner.row(&world).await.lasts.get(source), At::new(1, 5));
+}
+
+/// An operator may let a group go on at a later offset, where the partition no longer has what comes before: what was
+/// finished behind it stays finished, and it never goes back.
+pub async fn a_group_goes_on_at_a_later_offset_and_never_back(harness: &dyn StoreHarness) {
+    let world = World::create(harness).await;
+    let owner = Owner::of_payment(&world).await;
+    for offset in [2, 7] {
+        world.apply(owner.apply(&world, offset, "a")).await;
+    }
+    let go_on = |low, to| {
+        let offsets = factum_core::PassedOffsets { low, to };
+        let input = factum_core::VoidInput {
+            accept: Some(factum_core::Loss::Passed(offsets)),
+            ..owner.void_input([].into())
+        };
+        Commit {
+            input: Input::Void(input),
+            ..world.commit()
+        }
+    };
+    let moved = world.store.commit(go_on(1, 6)).await;
+    assert_eq!(
+        moved.expect_err("it does not stand there").class(),
+        factum_core::ErrorClass::Conflict
+    );
+    let row = world.apply(go_on(0, 6)).await;
+    let row = row.inbox.expect("the row is told");
+    assert_eq!((row.low, row.is_done(6), row.is_done(7)), (6, false, true));
+    for to in [2, 6] {
+        let refused = world.store.commit(go_on(row.low, to)).await;
+        assert_eq!(
+            refused.expect_err("it goes back").class(),
+            factum_core::ErrorClass::Poison
+        );
+    }
+    let world = world.reopen(harness).await;
+    assert_eq!(owner.row(&world).await, row);
 }
 
 /// An owner with a wrong picture of its row is stopped before it does harm.
