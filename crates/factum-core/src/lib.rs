@@ -60,7 +60,7 @@ pub use chain::{Class, Lasts, Link, Start};
 pub mod inbox;
 pub use inbox::{Advance, InboxId, InboxRow, Seen, Trying, WINDOW_MAX};
 pub mod partition;
-pub use partition::{AHEAD_MAX, Job, Partition, Polled};
+pub use partition::{AHEAD_MAX, Job, Memory, Partition, Polled};
 mod lease;
 pub use lease::{Holder, Lease, Role, Watch};
 mod relay;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
-    Advance, Class, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Timestamp, Trying,
+    Advance, Class, Fence, InboxRow, Lane, Lasts, Link, Message, ParkedId, Seen, Timestamp, Trying,
     WINDOW_MAX,
 };
 
@@ -46,6 +46,16 @@ pub struct Partition {
     parked: BTreeSet<Lane>,
     /// After an unclean end: what the last owner may have died of is tried one by one behind an attempt mark.
     careful: Option<Careful>,
+    /// The last mark that this owner gave out.
+    mark: Option<Trying>,
+}
+
+/// What a life keeps in mind of an inbox that it owned, for when it claims the inbox again: it has not died meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Memory {
+    fence: Fence,
+    careful: Option<Careful>,
+    mark: Option<Trying>,
 }
 
 /// What an owner after an unclean end has to be careful with.
@@ -107,7 +117,34 @@ impl Partition {
             busy: BTreeSet::new(),
             parked: parked.into_iter().collect(),
             careful,
+            mark: None,
             row,
+        }
+    }
+
+    /// The same life owned the inbox before, and remembers this of it: it was fenced, or didn't know an outcome, and did
+    /// not die. So nothing that it tried is counted as a death.
+    #[must_use]
+    pub fn claimed_again(mut self, before: Memory) -> Self {
+        let Some(careful) = &mut self.careful else {
+            return self;
+        };
+        let (then, now) = (before.fence, self.row.fence);
+        if then.store == now.store && then.owner.0 + 1 == now.owner.0 {
+            // Nobody was the owner in between: there is to be careful with what there was before, and nothing else.
+            self.careful = before.careful;
+        } else if before.mark.is_some() && before.mark == self.row.trying {
+            careful.left = before.careful.and_then(|careful| careful.left);
+        }
+        self
+    }
+
+    /// What the life that owns it keeps in mind, for [`Partition::claimed_again`].
+    pub fn memory(&self) -> Memory {
+        Memory {
+            fence: self.row.fence,
+            careful: self.careful.clone(),
+            mark: self.mark,
         }
     }
 
@@ -210,20 +247,22 @@ impl Partition {
     }
 
     /// The mark for a try of the message at `offset`: one more than the last owner left, if it died of this one.
-    fn trying(&self, offset: u64) -> Trying {
+    fn trying(&mut self, offset: u64) -> Trying {
         let left = self.careful.as_ref().and_then(|careful| careful.left);
         let before = left
             .filter(|left| left.offset == offset)
             .map_or(0, |left| left.tries);
-        Trying {
+        let mark = Trying {
             offset,
             tries: before + 1,
-        }
+        };
+        self.mark = Some(mark);
+        mark
     }
 
     /// The attempt mark for the retry of a parked message that was due at `due`: only for those that the last owner
     /// may have died of.
-    pub fn retry_mark(&self, id: &ParkedId, due: Option<Timestamp>) -> Option<Trying> {
+    pub fn retry_mark(&mut self, id: &ParkedId, due: Option<Timestamp>) -> Option<Trying> {
         let due_by = self.careful.as_ref()?.due_by?;
         due.is_some_and(|due| due <= due_by)
             .then(|| self.trying(id.offset))
@@ -441,6 +480,53 @@ mod tests {
         assert_eq!(owner.retry_mark(&id, Some(Timestamp::from_micros(6))), None);
         owner.no_suspects();
         assert!(!owner.is_careful());
+    }
+
+    /// It went wrong: a fence, a conflict or an unknown outcome was counted as a death of the process.
+    #[test]
+    fn a_life_that_claims_again_counts_no_death_and_another_life_does() {
+        let mut row = InboxRow::new(Start::Beginning, 7);
+        row.clean = false;
+        row.trying = Some(Trying {
+            offset: 7,
+            tries: 1,
+        });
+        let claim = |row: &mut InboxRow| {
+            row.fence.owner.0 += 1;
+            Partition::new(row.clone(), [], 10, Timestamp::UNIX_EPOCH)
+        };
+        let first = |owner: &mut Partition| {
+            owner.polled(message(7, "a"), None, true);
+            owner.start().unwrap().trying.map(|trying| trying.tries)
+        };
+        let mut owner = claim(&mut row);
+        assert_eq!(first(&mut owner), Some(2), "one life died of it before");
+        for _ in 0..5 {
+            row.trying = owner.mark;
+            let memory = owner.memory();
+            owner = claim(&mut row).claimed_again(memory);
+            assert_eq!(first(&mut owner), Some(2), "it is the same life");
+        }
+        // An operator wrote what only an owner writes.
+        let memory = owner.memory();
+        row.fence.owner.0 += 1;
+        owner = claim(&mut row).claimed_again(memory);
+        assert_eq!(first(&mut owner), Some(2), "nobody died");
+        // Another life tried it in between, and died of it.
+        let memory = owner.memory();
+        row.fence.owner.0 += 1;
+        row.trying = Some(Trying {
+            offset: 7,
+            tries: 3,
+        });
+        owner = claim(&mut row).claimed_again(memory);
+        assert_eq!(first(&mut owner), Some(4));
+        // Who had nothing to be careful with, has nothing when it claims again.
+        let mut clean = InboxRow::new(Start::Beginning, 7);
+        let memory = claim(&mut clean).memory();
+        clean.clean = false;
+        owner = claim(&mut clean).claimed_again(memory);
+        assert_eq!(first(&mut owner), None);
     }
 
     #[test]

@@ -13,11 +13,16 @@ mod incident;
 mod owner;
 mod suspects;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use factum_core::{
     AcceptedLoss, Advance, At, Broker, Commit, CommitError, Consumed, Consumer, Error, InboxId,
-    InboxRow, Input, Lasts, Link, Message, Start, Subscription, TopicPartition, VoidInput,
+    InboxRow, Input, Lasts, Link, Memory, Message, Partition, Start, Subscription, TopicPartition,
+    VoidInput,
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -63,6 +68,8 @@ pub(crate) struct Consuming {
     pub(crate) part: String,
     /// An owner has ended, or has room again.
     pub(crate) turn: Notify,
+    /// What this life keeps in mind of the inboxes that it owned: one for each partition.
+    memories: Mutex<BTreeMap<InboxId, Memory>>,
 }
 
 /// Runs a member of the group until `stop`, or until something fatal.
@@ -80,6 +87,7 @@ pub(crate) async fn run(
         health,
         part,
         turn: Notify::new(),
+        memories: Mutex::default(),
     });
     let mut failures = 0;
     while !stop.is_cancelled() {
@@ -107,6 +115,15 @@ pub(crate) async fn run(
 }
 
 impl Consuming {
+    fn memories(&self) -> MutexGuard<'_, BTreeMap<InboxId, Memory>> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps in mind what of this inbox is not to be counted as a death, should it be claimed again.
+    fn remember(&self, inbox: &InboxId, partition: &Partition) {
+        self.memories().insert(inbox.clone(), partition.memory());
+    }
+
     pub(crate) fn trouble(&self, error: &Error) {
         self.health.set(
             &self.part,

@@ -127,6 +127,9 @@ async fn live_inner(
         Err(WorkError::Broken(error)) => place.failed(error.into_failed()).await,
         Err(WorkError::Failure(failure)) => place.failed(failure.into()).await,
         Err(WorkError::Commit(CommitError::DuplicateEvent(_))) => place.duplicate().await,
+        Err(WorkError::Commit(error)) if is_contended(&error) => {
+            place.failed(contended(&error).into()).await
+        }
         Err(WorkError::Commit(error)) if error.class() == ErrorClass::Poison => {
             place
                 .failed(Failure::poison(error.to_string()).into())
@@ -187,6 +190,9 @@ pub(super) async fn retry(owner: &Owner, parked: Parked, trying: Option<Trying>)
         }
         Err(WorkError::Broken(error)) => retry_failed(owner, parked, error.into_failed()).await,
         Err(WorkError::Failure(failure)) => retry_failed(owner, parked, failure.into()).await,
+        Err(WorkError::Commit(error)) if is_contended(&error) => {
+            retry_failed(owner, parked, contended(&error).into()).await
+        }
         Err(WorkError::Commit(error)) if error.class() == ErrorClass::Poison => {
             retry_failed(owner, parked, Failure::poison(error.to_string()).into()).await
         }
@@ -594,6 +600,22 @@ fn error_outcome(owner: &Owner, error: WorkError) -> Outcome {
         WorkError::Broken(error) if error.is_transient() => Outcome::Nothing,
         other => Outcome::Stop(other.to_string()),
     }
+}
+
+/// Whether others were faster each time that the work was decided.
+fn is_contended(error: &CommitError) -> bool {
+    match error {
+        CommitError::Conflict { .. }
+        | CommitError::RowChanged { .. }
+        | CommitError::StoodOnFailed(_) => true,
+        CommitError::Failed(error) => error.is_conflict(),
+        _ => false,
+    }
+}
+
+/// The failure that this is: it may pass, and says nothing about who owns the inbox.
+fn contended(error: &CommitError) -> Failure {
+    Failure::transient(format!("others were faster each time: {error}"))
 }
 
 /// What a refused commit means.

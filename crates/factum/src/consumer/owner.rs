@@ -102,7 +102,11 @@ impl Owner {
         end: u64,
     ) -> Self {
         let fence = row.fence;
-        let partition = Partition::new(row, parked, end, consuming.core.env.now());
+        let mut partition = Partition::new(row, parked, end, consuming.core.env.now());
+        if let Some(memory) = consuming.memories().remove(&inbox) {
+            partition = partition.claimed_again(memory);
+        }
+        consuming.remember(&inbox, &partition);
         Self {
             consuming,
             inbox,
@@ -395,6 +399,9 @@ impl Owner {
                 break;
             };
             let read = state.read.remove(&job.message.offset);
+            if job.trying.is_some() {
+                self.consuming.remember(&self.inbox, &state.partition);
+            }
             drop(state);
             let owner = self.clone();
             jobs.spawn(async move {
@@ -457,6 +464,9 @@ impl Owner {
                 if !state.partition.start_retry(&lane) {
                     refused = true;
                     continue;
+                }
+                if mark.is_some() {
+                    self.consuming.remember(&self.inbox, &state.partition);
                 }
                 mark
             };

@@ -3,9 +3,11 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use factum::{
-    Commit, Epoch, Headers, Input, Key, OperatorAction, OperatorInput, Outgoing, Parked,
+    Commit, Epoch, Error, Headers, Input, Key, OperatorAction, OperatorInput, Outgoing, Parked,
     ParkedFilter, ParkedState, RetryPolicy, Room, Running, Start, Status, Topic, TopicPartition,
 };
+
+use factum_testkit::faults::Call;
 
 use crate::world::{TOO_MUCH, World, amounts, deposit, follow_time, until};
 
@@ -358,4 +360,37 @@ async fn a_key_retries_for_three_hours_while_others_flow_and_the_topic_forgets_i
         "the topic has forgotten what was parked: {marks:?}"
     );
     running.stop().await;
+}
+
+/// It went wrong: four rounds of conflicts, fences or unknown outcomes made a dead letter, for the process had "died".
+#[tokio::test(start_paused = true)]
+async fn conflicts_and_unknown_outcomes_are_no_deaths_of_the_process() {
+    for (seed, error) in [
+        (41, Error::conflict("others were faster")),
+        (42, Error::unknown("the connection was lost")),
+    ] {
+        let world = World::new(seed);
+        let _time = follow_time(&world.env);
+        let running = world.start().await;
+        // Of messages, live and parked.
+        let commits = world
+            .plan
+            .at(Call::Commit)
+            .about("message receipt-service:");
+        commits.times(6).fails(error.clone());
+        deposit(&running, "a", 1).await;
+        until("a's receipt", async || {
+            let dead = parked(&running).await;
+            let dead = dead.iter().find(|row| row.state == ParkedState::Dead);
+            assert_eq!(dead.map(|row| &row.failure), None, "{error}");
+            amounts(&running, "a").await == [1]
+        })
+        .await;
+        deposit(&running, "a", 13).await;
+        until("the parked one's", async || {
+            amounts(&running, "a").await == [1, 13]
+        })
+        .await;
+        running.stop().await;
+    }
 }

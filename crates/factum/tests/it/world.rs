@@ -176,6 +176,8 @@ pub(crate) struct World {
     pub(crate) receipts_start: Option<Start>,
     /// What goes wrong with the accounts' store, process by process.
     pub(crate) faults: Faults,
+    /// What goes wrong with the receipts' store.
+    pub(crate) plan: Faults,
 }
 
 impl World {
@@ -199,6 +201,7 @@ impl World {
             retention: None,
             receipts_start: Some(Start::Beginning),
             faults: Faults::new(),
+            plan: Faults::new(),
             env,
         }
     }
@@ -242,7 +245,12 @@ impl World {
                     .retry(self.retry.clone())
                     .room(self.room),
             );
-        app.service_on(Arc::new(MemoryStore::open(self.receipts.clone())), receipts)
+        let receipts_store = FaultyStore::new(
+            "receipts",
+            Arc::new(MemoryStore::open(self.receipts.clone())),
+            &self.plan,
+        );
+        app.service_on(Arc::new(receipts_store), receipts)
             .start()
             .await
             .unwrap()
