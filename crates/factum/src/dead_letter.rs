@@ -16,6 +16,9 @@ const TYPE: &str = "factum.DeadLetter";
 /// The largest copy: headers grow by a third as they become text, and the rest of the record needs its room.
 const COPY_BYTES_MAX: usize = RECORD_BYTES_MAX / 2;
 
+/// How many bytes a record's data and key may have, so that the rest, some names and ids, has its room.
+const DATA_BYTES_MAX: usize = RECORD_BYTES_MAX - 10_000;
+
 /// A copy as a record holds it.
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -29,7 +32,32 @@ struct Stored {
 /// The effect that copies `parked` to its topic; `None` when that topic can't have a name.
 pub(crate) fn effect(parked: &Parked) -> Option<Effect> {
     let topic: Topic = wire::dead_letter::topic(&parked.id.inbox.topic).ok()?;
-    let copy = wire::dead_letter::copy(parked, &topic, COPY_BYTES_MAX);
+    // What it takes is seen when it is written: keys stand in the record twice, once in base64, and names may be escaped.
+    // A copy without room for anything but what is known of it always fits.
+    let mut bytes_max = COPY_BYTES_MAX;
+    let (copy, data) = loop {
+        let copy = wire::dead_letter::copy(parked, &topic, bytes_max);
+        let data = stored(&copy)?;
+        let key = copy.key.as_ref().map_or(0, |key| key.as_bytes().len());
+        if key + data.len() <= DATA_BYTES_MAX || bytes_max == 0 {
+            break (copy, data);
+        }
+        bytes_max /= 4;
+    };
+    let event = Encoded {
+        event_type: TypeName::new(TYPE, 1),
+        data: data.into(),
+    };
+    Some(Effect::Copy {
+        topic,
+        partition: copy.partition,
+        key: copy.key,
+        event,
+    })
+}
+
+/// A copy, as a record holds it.
+fn stored(copy: &Outgoing) -> Option<Vec<u8>> {
     let text = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
     let value = copy
         .value
@@ -46,18 +74,7 @@ pub(crate) fn effect(parked: &Parked) -> Option<Effect> {
             .and_then(|value| Json::parse(value).ok())
             .unwrap_or_default(),
     };
-    let data = serde_json::to_vec(&stored).ok()?;
-    let event = Encoded {
-        event_type: TypeName::new(TYPE, 1),
-        data: data.into(),
-    };
-    // The record's key decides the partition, which is that of the original: see `outgoing` for what is sent.
-    Some(Effect::Copy {
-        topic,
-        partition: copy.partition,
-        key: copy.key,
-        event,
-    })
+    serde_json::to_vec(&stored).ok()
 }
 
 /// The message that a record of a copy becomes; `None` when the record is no copy.

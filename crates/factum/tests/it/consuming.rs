@@ -394,3 +394,50 @@ async fn conflicts_and_unknown_outcomes_are_no_deaths_of_the_process() {
         running.stop().await;
     }
 }
+
+/// It went wrong: the copy of such a message didn't fit into a record, and the group ended with it, again at each start.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_whose_whole_copy_fits_into_no_record_is_parked_with_less_of_one() {
+    let world = World::new(43);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    let outgoing = |key: &str, header: &str| Outgoing {
+        topic: factum::Topic::of("accounts"),
+        partition: 0,
+        key: Some(key.into()),
+        headers: [(header, "x")].into_iter().collect(),
+        value: Some("no envelope".into()),
+        timestamp: world.env.env().now(),
+    };
+    let large = [
+        outgoing(&"k".repeat(400_000), "tenant"),
+        outgoing("k", &"\u{1}".repeat(300_000)),
+        outgoing(&"k".repeat(200_000), &"\u{1}".repeat(200_000)),
+    ];
+    let mut producer = running.broker().producer().await.unwrap();
+    producer.send((0..).zip(large).collect()).await.unwrap();
+    until("three dead letters", async || {
+        parked(&running).await.len() == 3
+    })
+    .await;
+    for row in parked(&running).await {
+        assert_eq!(row.state, ParkedState::Dead);
+    }
+    until("copies", async || {
+        let mut copies = 0;
+        for partition in 0..3 {
+            let partition = TopicPartition::new(factum::Topic::of("accounts.dlq"), partition);
+            copies += running.broker().watermarks(&partition).await.unwrap().end;
+        }
+        copies == 3
+    })
+    .await;
+    for account in ["a", "b", "c", "d"] {
+        deposit(&running, account, 1).await;
+        until("the others flow", async || {
+            amounts(&running, account).await == [1]
+        })
+        .await;
+    }
+    running.stop().await;
+}
