@@ -44,6 +44,8 @@ pub struct Partition {
     busy: BTreeSet<Lane>,
     /// Lanes that are parked in the store, as far as is known.
     parked: BTreeSet<Lane>,
+    /// Whether more lanes may be parked than it was told of.
+    more_parked: bool,
     /// After an unclean end: what the last owner may have died of is tried one by one behind an attempt mark.
     careful: Option<Careful>,
     /// The last mark that this owner gave out.
@@ -76,6 +78,9 @@ pub struct Job {
     pub message: Message,
     /// Whether its lane is parked, so that it has to wait behind.
     pub wait: bool,
+    /// Whether its lane may be parked without the owner's knowing: the store is to be asked before it runs, since what a
+    /// handler does outside of the store can't be taken back when the commit is refused.
+    pub ask: bool,
     /// The attempt mark to set before it runs.
     pub trying: Option<Trying>,
 }
@@ -116,6 +121,7 @@ impl Partition {
             ready: BTreeSet::new(),
             busy: BTreeSet::new(),
             parked: parked.into_iter().collect(),
+            more_parked: false,
             careful,
             mark: None,
             row,
@@ -152,6 +158,13 @@ impl Partition {
     #[must_use]
     pub fn reading_ahead(mut self, messages: u64) -> Self {
         self.ahead = messages.min(AHEAD_MAX);
+        self
+    }
+
+    /// More lanes with a key may be parked than it was told of.
+    #[must_use]
+    pub fn with_more_parked(mut self, more: bool) -> Self {
+        self.more_parked = more;
         self
     }
 
@@ -237,11 +250,13 @@ impl Partition {
             .expect("a ready message is queued")
             .clone();
         let wait = self.parked.contains(&lane);
+        let ask = self.more_parked && !wait && matches!(lane, Lane::Key(_));
         let trying = (self.is_careful() && !wait).then(|| self.trying(offset));
         self.busy.insert(lane);
         Some(Job {
             message,
             wait,
+            ask,
             trying,
         })
     }
@@ -423,6 +438,28 @@ mod tests {
         finish(&mut owner, &first);
         assert_eq!(owner.start().unwrap().message.offset, 1);
         assert_eq!(owner.row().low, 1);
+    }
+
+    /// It went wrong: what a handler did outside came before the effects of messages that were parked.
+    #[test]
+    fn an_owner_that_was_not_told_of_all_parked_lanes_asks_before_it_runs_others() {
+        let mut owner = owner(true).with_more_parked(true);
+        let keyless = Message {
+            key: None,
+            ..message(2, "")
+        };
+        owner.set_parked(&message(0, "a").lane(), true);
+        for message in [message(0, "a"), message(1, "b"), keyless] {
+            owner.polled(message, None, true);
+        }
+        let mut asks = || owner.start().map(|job| (job.wait, job.ask));
+        assert_eq!(asks(), Some((true, false)), "it is known to be parked");
+        assert_eq!(asks(), Some((false, true)));
+        assert_eq!(
+            asks(),
+            Some((false, false)),
+            "nothing can be parked before it"
+        );
     }
 
     #[test]

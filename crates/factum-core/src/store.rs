@@ -459,7 +459,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the first retry of this inbox is due.
     async fn next_retry(&self, inbox: &InboxId) -> Result<Option<Timestamp>, Error>;
 
-    /// The lanes of this inbox that are parked, at most `limit`, in no particular order.
+    /// The lanes with a key of this inbox that are parked, at most `limit`, in no particular order. Nothing else can come
+    /// in the lane of a message without a key, so that nobody asks for it.
     async fn parked_lanes(&self, inbox: &InboxId, limit: usize) -> Result<Vec<Lane>, Error>;
 
     /// What was answered to the command with this idempotency key, with the hash of its request.

@@ -240,8 +240,7 @@ pub(crate) fn lanes(
     };
     let mut statement = connection
         .prepare_cached(
-            "SELECT lane_key, min(message_offset) FROM parked WHERE inbox = ?1 AND state < 4 \
-             GROUP BY lane_key, iif(lane_key IS NULL, message_offset, 0) LIMIT ?2",
+            "SELECT DISTINCT lane_key FROM parked WHERE inbox = ?1 AND state < 4 AND lane_key IS NOT NULL LIMIT ?2",
         )
         .doing(WHAT)?;
     let mut rows = statement
@@ -249,8 +248,8 @@ pub(crate) fn lanes(
         .doing(WHAT)?;
     let mut lanes = Vec::new();
     while let Some(row) = rows.next().doing(WHAT)? {
-        let offset = integer(row, 1).unwrap_or_default().cast_unsigned();
-        lanes.push(bytes(row, 0).map_or(Lane::Alone(offset), |key| Lane::Key(key.into())));
+        let key = bytes(row, 0).ok_or_else(|| damaged("a parked message"))?;
+        lanes.push(Lane::Key(key.into()));
     }
     Ok(lanes)
 }

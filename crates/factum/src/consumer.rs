@@ -46,7 +46,8 @@ const OFFSETS_EVERY: Duration = Duration::from_secs(1);
 /// How long a partition that is taken away may finish what it has begun.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// How many lanes' parked state an owner keeps in mind from its claim on. Others are found out by their refusal.
+/// How many lanes' parked state an owner keeps in mind from its claim on. Where there are more, the store is asked before
+/// each message of another lane.
 const PARKED_LANES_MAX: usize = 10_000;
 
 /// How many messages below the place where an owner goes on are looked at for such that were left out and are still

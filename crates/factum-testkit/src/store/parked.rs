@@ -169,7 +169,8 @@ impl ParkedRows {
             .inboxes
             .get(inbox)
             .into_iter()
-            .flat_map(|inbox| inbox.lanes.keys());
+            .flat_map(|inbox| inbox.lanes.keys())
+            .filter(|lane| matches!(lane, Lane::Key(_)));
         lanes.take(limit).cloned().collect()
     }
 

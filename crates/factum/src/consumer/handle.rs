@@ -6,9 +6,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use factum_core::{
-    AuditEntry, CommitError, Disposition, Effect, ErrorClass, Failure, FailureClass, FailureNote,
-    HandlerName, Input, Job, Message, MessageId, MessageInput, Parked, ParkedId, ParkedInput,
-    ParkedState, Part, Reaction, Recorded, Retried, StreamId, Timestamp, Trying, Version,
+    AuditEntry, CommitError, Disposition, Effect, Error, ErrorClass, Failure, FailureClass,
+    FailureNote, HandlerName, Input, Job, Message, MessageId, MessageInput, Parked, ParkedFilter,
+    ParkedId, ParkedInput, ParkedState, Part, Reaction, Recorded, Retried, StreamId, Timestamp,
+    Trying, Version,
     wire::{self, Incoming, WireError},
 };
 use futures_util::FutureExt as _;
@@ -39,6 +40,7 @@ pub(super) async fn live(
     let Job {
         message,
         wait,
+        ask,
         trying,
     } = job;
     let core = &owner.consuming.core;
@@ -46,7 +48,14 @@ pub(super) async fn live(
     let started = core.env.now();
     let in_flight = core.metrics.in_flight(group);
     let incoming = read.unwrap_or_else(|| wire::read(&message));
-    let outcome = live_inner(owner, &message, incoming, wait, trying).await;
+    let outcome = match is_parked(owner, &message, ask).await {
+        Ok(true) => Outcome::Lane { parked: true },
+        Ok(false) => live_inner(owner, &message, incoming, wait, trying).await,
+        Err(error) => {
+            owner.consuming.trouble(&error);
+            Outcome::Nothing
+        }
+    };
     drop(in_flight);
     if matches!(outcome, Outcome::NoRoom | Outcome::Nothing) {
         // Nothing was done: the lane holds still for a moment, and the others flow on.
@@ -60,6 +69,32 @@ pub(super) async fn live(
     core.metrics
         .message(group, label, core.env.now().since(started));
     outcome
+}
+
+/// Whether a message's lane is parked, if that is to be asked.
+async fn is_parked(owner: &Owner, message: &Message, ask: bool) -> Result<bool, Error> {
+    if !ask {
+        return Ok(false);
+    }
+    for state in [ParkedState::Retrying, ParkedState::Dead] {
+        let head = ParkedFilter {
+            inbox: Some(owner.inbox().clone()),
+            lane: Some(message.lane()),
+            state: Some(state),
+            ..ParkedFilter::default()
+        };
+        if !owner
+            .consuming
+            .core
+            .store
+            .parked(&head, 1)
+            .await?
+            .is_empty()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn live_inner(

@@ -18,7 +18,7 @@ use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Consuming, handle,
+    Consuming, PARKED_LANES_MAX, handle,
     incident::{Incident, Look, Watch},
 };
 use crate::{Status, relay::backoff};
@@ -102,7 +102,9 @@ impl Owner {
         end: u64,
     ) -> Self {
         let fence = row.fence;
-        let mut partition = Partition::new(row, parked, end, consuming.core.env.now());
+        let more_parked = parked.len() >= PARKED_LANES_MAX;
+        let mut partition = Partition::new(row, parked, end, consuming.core.env.now())
+            .with_more_parked(more_parked);
         if let Some(memory) = consuming.memories().remove(&inbox) {
             partition = partition.claimed_again(memory);
         }

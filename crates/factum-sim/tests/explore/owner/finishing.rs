@@ -219,9 +219,8 @@ impl World {
     }
 
     pub(super) fn is_parked(&self, lane: &Lane) -> bool {
-        self.group
-            .parked_lanes(&self.setting.inbox, usize::MAX)
-            .contains(lane)
+        let in_lane = |row: &&Parked| row.lane == *lane && row.state != ParkedState::Discarded;
+        self.group.all_parked().any(|row| in_lane(&row))
     }
 
     pub(crate) fn parked_id(&self, offset: u64) -> ParkedId {
