@@ -169,30 +169,42 @@ impl Member {
         };
         let mut consumer = self.broker.join(subscription).await?;
         self.consuming.well();
+        let ended = self.work(&mut *consumer, stop).await;
+        // Whoever fails leaves as well: dropped without a word it would hold its partitions until its session ends.
+        let partitions: Vec<_> = self.owned.keys().cloned().collect();
+        self.give_back(&partitions).await;
+        self.tell(&mut *consumer).await;
+        let left = timeout(self.consuming.group.session, consumer.leave()).await;
+        ended.and_then(|()| left.unwrap_or(Ok(())))
+    }
+
+    /// Works until `stop`, or until something fails.
+    async fn work(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         let mut told = self.consuming.core.env.now();
         while !stop.is_cancelled() {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(ended) = self.tasks.join_next() => self.ended(ended, &mut *consumer, stop).await?,
+                Some(ended) = self.tasks.join_next() => self.ended(ended, consumer, stop).await?,
                 () = self.consuming.turn.notified() => {}
                 // A timeout is no error: the owners are looked after, and the broker is asked again.
                 consumed = timeout(TURN_MAX, consumer.next()) => if let Ok(consumed) = consumed {
-                    self.consumed(consumed?, &mut *consumer).await?;
+                    self.consumed(consumed?, consumer).await?;
                 },
             }
-            self.balance(&mut *consumer).await?;
+            self.balance(consumer).await?;
             let now = self.consuming.core.env.now();
             if now.since(told) >= OFFSETS_EVERY {
                 told = now;
-                self.tell(&mut *consumer).await;
-                self.look_after_passed(&mut *consumer).await?;
+                self.tell(consumer).await;
+                self.look_after_passed(consumer).await?;
             }
         }
-        let partitions: Vec<_> = self.owned.keys().cloned().collect();
-        self.give_back(&partitions).await;
-        self.tell(&mut *consumer).await;
-        consumer.leave().await
+        Ok(())
     }
 
     async fn consumed(

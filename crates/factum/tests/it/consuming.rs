@@ -441,3 +441,31 @@ async fn a_dead_letter_whose_whole_copy_fits_into_no_record_is_parked_with_less_
     }
     running.stop().await;
 }
+
+/// It went wrong: the member was dropped like one that crashed, and held every partition until its session ended.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_fails_leaves_and_its_partitions_are_taken_over_at_once() {
+    let world = World::new(45);
+    let _time = follow_time(&world.env);
+    let full = Error::transient("the disk is full");
+    world
+        .plan
+        .at(Call::ClaimInbox)
+        .about("accounts:")
+        .nth(2)
+        .fails(full);
+    let running = world.start().await;
+    let began = world.env.env().now();
+    for account in ["a", "b", "c", "d"] {
+        deposit(&running, account, 1).await;
+    }
+    for account in ["a", "b", "c", "d"] {
+        until("its receipt", async || {
+            amounts(&running, account).await == [1]
+        })
+        .await;
+    }
+    let took = world.env.env().now().since(began);
+    assert!(took < Duration::from_secs(5), "half a session is {took:?}");
+    running.stop().await;
+}
