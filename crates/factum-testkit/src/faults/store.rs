@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    future::poll_fn,
+    future::{pending, poll_fn},
+    panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
 };
@@ -25,17 +26,16 @@ use super::{Call, Faults, plan::Begun, rule::Fault, views::FaultyViews};
 const FAILED_MAX: usize = 16_384;
 
 /// A store of one node, behind a plan of faults.
+///
+/// A commit that was begun is no longer its caller's to take back: who stops waiting for it only doesn't hear what became
+/// of it, as with a store behind a network or a queue.
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
     node: Arc<str>,
     faults: Faults,
     views: Option<FaultyViews>,
-    /// Held from the first poll of a commit until the inner store has taken it: the mutex is fair, so that commits
-    /// are decided in the order in which they were first polled, whatever one of them waits for.
-    turns: tokio::sync::Mutex<()>,
-    /// The commits that failed here and that the inner store doesn't know of.
-    failed: Mutex<Failed>,
+    way: Way,
 }
 
 impl FaultyStore {
@@ -44,13 +44,18 @@ impl FaultyStore {
         let node: Arc<str> = node.into();
         let views = inner.views().is_some();
         let views = views.then(|| FaultyViews::new(node.clone(), inner.clone(), faults.clone()));
+        let way = Way {
+            inner: inner.clone(),
+            faults: faults.clone(),
+            turns: Arc::default(),
+            failed: Arc::default(),
+        };
         Self {
             inner,
             node,
             faults: faults.clone(),
             views,
-            turns: tokio::sync::Mutex::default(),
-            failed: Mutex::default(),
+            way,
         }
     }
 
@@ -59,11 +64,34 @@ impl FaultyStore {
         &self.inner
     }
 
+    async fn run<T>(
+        &self,
+        call: Call,
+        subject: impl std::fmt::Display + Send,
+        done: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, Error> {
+        self.faults.run(&self.node, call, subject, done).await
+    }
+}
+
+/// What a commit passes on its way. It is its own, since it goes on when its caller has gone.
+#[derive(Clone, Debug)]
+struct Way {
+    inner: Arc<dyn Store>,
+    faults: Faults,
+    /// Held from the first poll of a commit until the inner store has taken it: the mutex is fair, so that commits
+    /// are decided in the order in which they were first polled, whatever one of them waits for.
+    turns: Arc<tokio::sync::Mutex<()>>,
+    /// The commits that failed here and that the inner store doesn't know of.
+    failed: Arc<Mutex<Failed>>,
+}
+
+impl Way {
     /// Gives a commit to the inner store, when nothing stands against it.
-    async fn decide(&self, begun: &Begun, commit: Commit) -> Result<Committed, CommitError> {
+    async fn decide(self, begun: Begun, commit: Commit) -> Result<Committed, CommitError> {
         // Not subject to tokio's budget, which would let a commit wait outside of the queue.
         let turn = unconstrained(self.turns.lock()).await;
-        self.faults.before(begun).await;
+        self.faults.before(&begun).await;
         let id = commit.id;
         let refusal = match &begun.fault {
             Some(Fault::Fails(error)) => Some(CommitError::Failed(error.clone())),
@@ -73,7 +101,8 @@ impl FaultyStore {
         };
         if let Some(refusal) = refusal {
             self.failed(|failed| failed.insert(id));
-            return Err(refusal);
+            drop(turn);
+            return self.answer(&begun, Err(refusal)).await;
         }
         // From here on the inner store knows what becomes of it.
         self.failed(|failed| failed.remove(id));
@@ -84,24 +113,30 @@ impl FaultyStore {
             Poll::Ready(result) => result,
             Poll::Pending => inner.await,
         };
-        match &begun.fault {
+        let result = match &begun.fault {
             // A refusal is lost as a success is.
             Some(Fault::Loses(error)) => Err(CommitError::Failed(error.clone())),
             _ => result,
-        }
+        };
+        self.answer(&begun, result).await
+    }
+
+    async fn answer(
+        &self,
+        begun: &Begun,
+        result: Result<Committed, CommitError>,
+    ) -> Result<Committed, CommitError> {
+        let refusal = result.as_ref().err();
+        let answer = refusal.map_or_else(
+            || "ok".into(),
+            |error| format!("{}: {error}", error.class()),
+        );
+        self.faults.after(begun, answer).await;
+        result
     }
 
     fn failed<T>(&self, look: impl FnOnce(&mut Failed) -> T) -> T {
         look(&mut self.failed.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    async fn run<T>(
-        &self,
-        call: Call,
-        subject: impl std::fmt::Display + Send,
-        done: impl Future<Output = Result<T, Error>> + Send,
-    ) -> Result<T, Error> {
-        self.faults.run(&self.node, call, subject, done).await
     }
 }
 
@@ -158,14 +193,19 @@ impl Store for FaultyStore {
         let begun = self
             .faults
             .begin(&self.node, Call::Commit, commit.input.to_string());
-        let result = self.decide(&begun, commit).await;
-        let refusal = result.as_ref().err();
-        let answer = refusal.map_or_else(
-            || "ok".into(),
-            |error| format!("{}: {error}", error.class()),
-        );
-        self.faults.after(&begun, answer).await;
-        result
+        let mut deciding = Box::pin(self.way.clone().decide(begun, commit));
+        // In place at first: that is its place in the queue.
+        let first = poll_fn(|context| Poll::Ready(deciding.as_mut().poll(context))).await;
+        if let Poll::Ready(result) = first {
+            return result;
+        }
+        // What is on its way arrives, though its caller may have gone: that is how late owners write.
+        match tokio::spawn(deciding).await {
+            Ok(result) => result,
+            Err(ended) if ended.is_panic() => resume_unwind(ended.into_panic()),
+            // The executor ends, and with it all that could hear an answer.
+            Err(_) => pending().await,
+        }
     }
 
     async fn wait(&self, signal: Signal, seen: u64) -> Result<u64, Error> {
