@@ -155,25 +155,27 @@ async fn own(
 /// Topics that know more of this store than its log holds mean a restore without a new epoch.
 async fn refuse_a_lost_time_line(core: &Core, broker: &dyn Broker) -> Result<(), Error> {
     let identity = core.store.identity();
-    let head = core.store.head().await?;
     let published = core.store.relay().await?.lasts;
     let own: BTreeSet<&str> = core
         .kinds
         .values()
         .filter_map(|kind| kind.topic())
         .collect();
+    let mut all_seen = Vec::new();
     for (topic, partitions) in &core.topics {
         let ours = own.contains(topic.as_str()) || published.iter().any(|(to, ..)| to == topic);
         // Where it never published, there is nothing of it, however far back.
         let depth = if ours { LOOK_BACK_MAX } else { LOOK_MESSAGES };
         for partition in 0..*partitions {
             let partition = TopicPartition::new(topic.clone(), partition);
-            if let Some(seen) = last_seen(identity.id, broker, &partition, depth).await? {
-                may_publish(identity.epoch, head, seen).map_err(|why| {
-                    Error::fatal(format!("store of service `{}`: {why}", core.service))
-                })?;
-            }
+            all_seen.extend(last_seen(identity.id, broker, &partition, depth).await?);
         }
+    }
+    // Only now: while the topics were looked at, another owner may have published what was written meanwhile.
+    let head = core.store.head().await?;
+    for seen in all_seen {
+        may_publish(identity.epoch, head, seen)
+            .map_err(|why| Error::fatal(format!("store of service `{}`: {why}", core.service)))?;
     }
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! Publishing, and how far it has come: what is refused after a restore, and what is shown of a part that stands.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use factum::{
-    At, Broker as _, Error, Headers, Message, Outgoing, Position, Running, Status, Topic,
+    At, Broker, Error, Headers, Message, Outgoing, Position, Running, Status, Topic,
     TopicPartition,
 };
-use factum_testkit::faults::Call;
+use factum_testkit::faults::{Call, Faults, FaultyBroker};
 
 use crate::world::{World, amounts, deposit, follow_time, until};
 
@@ -76,6 +76,32 @@ async fn a_relay_whose_topics_know_more_than_its_log_publishes_nothing_whatever_
     })
     .await;
     running.stop().await;
+}
+
+/// The head was read before the topics were looked at: what another process published meanwhile was taken for lost, and
+/// the relay stood for good.
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_looks_at_the_topics_while_another_publishes_is_not_refused() {
+    let world = World::new(43);
+    let broker = world.broker();
+    let one = world.start_as("one", &broker).await;
+    let faults = Faults::new();
+    let looks = faults.at(Call::Read).about("watermarks").times(u64::MAX);
+    let gate = looks.waits();
+    let slow: Arc<dyn Broker> = Arc::new(FaultyBroker::new("slow", broker, &faults));
+    let other = world.start_as("other", &slow).await;
+    until("a look", async || faults.unmet().is_empty()).await;
+    deposit(&one, "a", 1).await;
+    until("a receipt", async || amounts(&one, "a").await == [1]).await;
+
+    gate.open();
+    one.stop().await;
+    deposit(&other, "a", 2).await;
+    until("another receipt", async || {
+        amounts(&other, "a").await == [1, 2]
+    })
+    .await;
+    other.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
