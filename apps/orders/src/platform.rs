@@ -224,14 +224,20 @@ impl Platform {
         })
     }
 
-    /// Starts all services on the given world.
+    /// Starts all services on the given world, with snapshots after so many events if that is not for the aggregates
+    /// to say.
     ///
     /// # Errors
     ///
     /// When a service doesn't start.
-    pub async fn over(world: World, retry: &RetryPolicy) -> Result<Self, Error> {
+    pub async fn over(
+        world: World,
+        retry: &RetryPolicy,
+        snapshot_every: Option<u64>,
+    ) -> Result<Self, Error> {
         // All is where the world is: there is no directory.
-        Self::run(world, &PlatformOptions::new("").retry(retry.clone())).await
+        let options = PlatformOptions::new("").retry(retry.clone());
+        Self::run(world, &options.snapshot_every(snapshot_every)).await
     }
 
     async fn run(world: World, options: &PlatformOptions) -> Result<Self, Error> {

@@ -80,7 +80,7 @@ impl Fixture {
             outside: Outside::in_memory(),
         };
         Self::on(
-            Platform::over(world, &RetryPolicy::default())
+            Platform::over(world, &RetryPolicy::default(), None)
                 .await
                 .unwrap(),
         )

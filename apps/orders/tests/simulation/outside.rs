@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -15,6 +16,15 @@ use orders::outside::{Ledger, MemoryLedger};
 /// What a panic at a book says.
 pub(crate) const PANIC: &str = "a book burns";
 
+/// How the firms outside behave.
+#[derive(Debug, Default)]
+pub(crate) struct Manners {
+    /// After how many more entries somebody panics at a book; 0: never.
+    pub(crate) panics: AtomicU64,
+    /// How many milliseconds each entry takes.
+    pub(crate) slow: AtomicU64,
+}
+
 /// A book that passes points. One that is forgetful enters every call anew, which no real firm does.
 #[derive(Clone, Debug)]
 pub(crate) struct PointedLedger {
@@ -22,8 +32,7 @@ pub(crate) struct PointedLedger {
     pub(crate) name: &'static str,
     pub(crate) points: Points,
     pub(crate) forgetful: bool,
-    /// After how many more entries somebody panics at the book; 0: never.
-    pub(crate) panics: Arc<AtomicU64>,
+    pub(crate) manners: Arc<Manners>,
 }
 
 #[async_trait]
@@ -32,8 +41,14 @@ impl Ledger for PointedLedger {
         self.points
             .pass(&format!("{} before", self.name), key)
             .await;
-        let left = self.panics.load(Ordering::SeqCst);
-        self.panics.store(left.saturating_sub(1), Ordering::SeqCst);
+        let slow = self.manners.slow.load(Ordering::SeqCst);
+        if slow > 0 {
+            tokio::time::sleep(Duration::from_millis(slow)).await;
+        }
+        let left = self.manners.panics.load(Ordering::SeqCst);
+        self.manners
+            .panics
+            .store(left.saturating_sub(1), Ordering::SeqCst);
         assert!(left != 1, "{PANIC}: that of the {}", self.name);
         let key = if self.forgetful {
             format!("{key}/{}", self.book.entries().len())

@@ -1,76 +1,83 @@
-//! The story of one seed: users order, lives end anywhere, and in the end all is quiet and adds up.
+//! A story is told: its deeds are done life by life, things happen, and in the end all is quiet and adds up.
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    panic::AssertUnwindSafe,
     sync::{Arc, Once, atomic::Ordering},
     time::Duration,
 };
 
-use bytes::Bytes;
-use factum::{
-    Aggregate, At, Broker as _, By, CommandError, CommandOptions, Commands, Error, FailureClass,
-    Headers, Idempotency, Key, LogFilter, Outgoing, ParkedFilter, ParkedState, Topic,
-};
-use factum_sim::{Ended, Kind, Story};
-use factum_testkit::{Faults, Gate, Quiet, faults::Call};
-use orders::{
-    contracts::{Currency, Item, PaymentMode},
-    invariants,
-    order::{Order, OrderCommand, PlaceOrder},
-    platform::{Platform, Role},
-    stock::{Shelf, ShelfCommand},
-    users::{RegisterUser, User},
+use factum::{By, Error, FailureClass, ParkedFilter, ParkedState, Prune};
+use factum_sim::{Ended, Kind, Story, checks::Broken};
+use factum_testkit::{Faults, Gate, MemoryBroker, Quiet, faults::Call};
+use orders::platform::{Platform, Role};
+
+use crate::{
+    checkers::{self, Evidence},
+    deeds::{self, Answer},
+    script::{End, Happening, Life, NODES, Script, Trouble},
+    world::World,
 };
 
-use crate::world::World;
-
-/// What became of a story whose invariants held.
+/// What became of a story in which everything holds.
 pub(crate) struct Told {
     pub(crate) steps: u64,
     pub(crate) trace: u32,
+    pub(crate) commits: u64,
     pub(crate) kinds: BTreeMap<String, Kind>,
+    /// How often owners were kept out that had been followed by others, by what they were about to write.
+    pub(crate) fenced: BTreeMap<String, u64>,
+    /// How many rows were read with a token.
+    pub(crate) readings: usize,
+    /// What happened, line by line.
+    pub(crate) journal: Vec<String>,
+    evidence: Evidence,
 }
 
-/// What a user does, once, however often they have to ask.
+impl Told {
+    /// A hash of all that there was to see in the end.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        format!("{:?}", self.evidence).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// What is wrong with a story.
 #[derive(Clone, Debug)]
-enum Deed {
-    Register {
-        user: usize,
-    },
-    Receive {
-        sku: usize,
-        qty: u64,
-    },
-    Place {
-        order: usize,
-        user: usize,
-        items: Vec<(usize, u32)>,
-        card: &'static str,
-        manual: bool,
-    },
-    Pay {
-        order: usize,
-    },
-    Cancel {
-        order: usize,
-    },
-    Ship {
-        order: usize,
-    },
-    Poison {
-        number: usize,
-    },
-    Foreign {
-        number: usize,
-    },
+pub(crate) struct Failure {
+    /// The law that it breaks: two stories that break the same one fail alike.
+    pub(crate) law: &'static str,
+    /// All laws that it breaks.
+    pub(crate) laws: BTreeSet<&'static str>,
+    /// What breaks it, line by line.
+    pub(crate) found: Vec<String>,
+    /// What happened, line by line.
+    pub(crate) journal: Vec<String>,
 }
 
-pub(crate) fn tell(seed: u64) -> Result<Told, String> {
-    tell_with(seed, false)
-}
+/// How long a user waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(crate) fn tell_with(seed: u64, forgetful: bool) -> Result<Told, String> {
+/// How long a life that is killed goes on after the last deed.
+const LINGERS: Duration = Duration::from_secs(20);
+
+/// How long what stands still may do so.
+const STILL_MAX: Duration = Duration::from_secs(45);
+
+/// How many points a story may pass: the longest pass a tenth of them.
+const POINTS_MAX: u64 = 600_000;
+
+/// How many of a life's writes that failed are shown.
+const FAILED_MAX: usize = 8;
+
+/// How much of what is wrong is shown.
+const FOUND_MAX: usize = 12;
+
+/// Tells a story.
+pub(crate) fn tell(script: &Script) -> Result<Told, Box<Failure>> {
     static QUIETER: Once = Once::new();
     // What panics on purpose need not be told of hundreds of times.
     QUIETER.call_once(|| {
@@ -82,467 +89,429 @@ pub(crate) fn tell_with(seed: u64, forgetful: bool) -> Result<Told, String> {
             }
         }));
     });
-    let mut story = Story::new(seed);
-    let world = RefCell::new(World::new(story.clock(), story.points(), forgetful));
-    let deeds = deeds(story.choices());
-    let lives = 1 + story.choices().usize(0..5);
-    for _ in 0..lives {
-        let crash_at = story.choices().u64(0..1_200);
-        let plan = Plan::draw(story.choices());
-        // One that is to end while it stops has to come so far.
-        let crash_at = plan.stop.is_none().then_some(crash_at);
-        if let Ended::Done(result) = story.live(crash_at, || life(&world, &deeds, plan, false)) {
-            result?;
+    let story = Story::new(script.seed);
+    story.points().at_most(POINTS_MAX);
+    let world = World::new(&story, script);
+    let world = RefCell::new(world);
+    let told = std::panic::catch_unwind(AssertUnwindSafe(|| run(script, &story, &world)));
+    let mut seen = Evidence::default();
+    let broken = match told {
+        Ok(Ok(evidence)) => {
+            seen = evidence;
+            checkers::check(&seen)
         }
-    }
-    let last = story.live(None, || life(&world, &deeds, Plan::default(), true));
-    let Ended::Done(result) = last else {
-        return Err("the last life has no crash point".into());
+        Ok(Err(broken)) => broken,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref().map(|text: &&str| (*text).into()));
+            vec![Broken::new("no panic", text.unwrap_or_default())]
+        }
     };
-    result?;
-    let (steps, trace) = story.points().trace();
-    Ok(Told {
-        steps,
-        trace,
-        kinds: story.points().kinds(),
-    })
+    let world = world.into_inner();
+    let line = |(at, what): (Duration, String)| format!("{:>10.3} s  {what}", at.as_secs_f64());
+    let commits = world.commits();
+    let fenced = world.fenced.clone();
+    let journal = world.journal.into_iter().map(line).collect();
+    let Some(first) = broken.first() else {
+        let (steps, trace) = story.points().trace();
+        return Ok(Told {
+            steps,
+            trace,
+            commits,
+            fenced,
+            kinds: story.points().kinds(),
+            readings: seen.readings.len(),
+            journal,
+            evidence: seen,
+        });
+    };
+    let law = first.law;
+    let mut found: Vec<_> = broken
+        .iter()
+        .take(FOUND_MAX)
+        .map(ToString::to_string)
+        .collect();
+    if broken.len() > FOUND_MAX {
+        found.push(format!("and {} more", broken.len() - FOUND_MAX));
+    }
+    Err(Box::new(Failure {
+        law,
+        laws: broken.iter().map(|broken| broken.law).collect(),
+        found,
+        journal,
+    }))
 }
 
-fn deeds(choices: &mut fastrand::Rng) -> Vec<Deed> {
-    let users = 1 + choices.usize(0..3);
-    let skus = 1 + choices.usize(0..3);
-    let mut deeds: Vec<_> = (0..users).map(|user| Deed::Register { user }).collect();
-    deeds.extend((0..skus).map(|sku| Deed::Receive {
-        sku,
-        qty: choices.u64(0..12),
-    }));
-    let orders = 2 + choices.usize(0..6);
-    for order in 0..orders {
-        let items = (0..=choices.usize(0..2))
-            .map(|_| (choices.usize(0..skus), choices.u32(1..4)))
-            .collect();
-        let card = *choices
-            .choice(&["card:ok", "card:ok", "card:declined", "card:flaky"])
-            .unwrap_or(&"card:ok");
-        let manual = choices.u8(0..4) == 0;
-        deeds.push(Deed::Place {
-            order,
-            user: choices.usize(0..users),
-            items,
-            card,
-            manual,
+/// What there is to see when a story that goes well has come to rest.
+pub(crate) fn evidence(script: &Script) -> Evidence {
+    let story = Story::new(script.seed);
+    let world = RefCell::new(World::new(&story, script));
+    run(script, &story, &world).expect("a story in which nothing goes wrong comes to rest")
+}
+
+fn run(script: &Script, story: &Story, world: &RefCell<World>) -> Result<Evidence, Vec<Broken>> {
+    let mut found = None;
+    let last = script.lives.len().saturating_sub(1);
+    for (index, life) in script.lives.iter().enumerate() {
+        let points = story.points();
+        let crash_at = match life.end {
+            End::Point(point) if index < last => Some(point),
+            _ => None,
+        };
+        world
+            .borrow_mut()
+            .tell(format!("life {} begins", index + 1));
+        let faults = Faults::new();
+        let ended = story.live(crash_at, || {
+            live(script, life, world, &faults, index == last)
         });
-        if manual && choices.bool() {
-            deeds.push(Deed::Pay { order });
+        tell_of_failures(&mut world.borrow_mut(), &faults);
+        if points.overran() {
+            let what = format!("after {POINTS_MAX} points it still goes on");
+            return Err(vec![Broken::new("comes to rest", what)]);
         }
-        match choices.u8(0..6) {
-            0 => deeds.push(Deed::Cancel { order }),
-            1 => deeds.push(Deed::Ship { order }),
-            2 => deeds.push(Deed::Poison { number: order }),
-            3 => deeds.push(Deed::Foreign { number: order }),
-            _ => {}
+        let end = match &ended {
+            Ended::Crashed => points.ended_at().unwrap_or_default(),
+            Ended::Done(_) => "its own end".into(),
+        };
+        world
+            .borrow_mut()
+            .tell(format!("life {} ends at: {end}", index + 1));
+        match ended {
+            Ended::Done(result) => found = result?,
+            Ended::Crashed if index == last => {
+                return Err(vec![Broken::new(
+                    "comes to rest",
+                    "the last life was to go on",
+                )]);
+            }
+            Ended::Crashed => {}
         }
     }
-    // What is left open would never end.
-    deeds.extend((0..orders).map(|order| Deed::Cancel { order }));
-    deeds
+    found.ok_or_else(|| vec![Broken::new("comes to rest", "a story has a last life")])
 }
 
-/// Kinds of points that a life seldom comes to before it ends elsewhere.
-const RARE: [&str; 6] = [
-    "Commit operator before",
-    "Commit operator after",
-    "Leave  before",
-    "Leave  after",
-    "Commit nothing before",
-    "Commit nothing after",
-];
-
-/// What goes wrong in one life besides its end.
-#[derive(Clone, Debug, Default)]
-struct Plan {
-    /// A second node runs beside the first.
-    second: bool,
-    /// It is stopped in good order, and ends at the first point of this kind, all of which are rare.
-    stop: Option<&'static str>,
-    /// A node is paused for longer than its session, and wakes up.
-    pause: bool,
-    faults: Vec<(Call, u64, u8)>,
-    /// A handler panics at that entry into a book outside; 0: none does.
-    panic: u64,
-}
-
-impl Plan {
-    fn draw(choices: &mut fastrand::Rng) -> Self {
-        let second = choices.u8(0..3) == 0;
-        let faults = (0..choices.usize(0..6)).map(|_| {
-            let call = *choices
-                .choice(&[Call::Commit, Call::Commit, Call::Send, Call::Deliver])
-                .unwrap_or(&Call::Commit);
-            (call, choices.u64(1..60), choices.u8(0..3))
-        });
-        Self {
-            second,
-            faults: faults.collect(),
-            panic: choices.u64(0..12),
-            pause: second && choices.bool(),
-            stop: (choices.u8(0..8) == 0).then(|| RARE[choices.usize(0..RARE.len())]),
+/// What became of the writes of a life that went wrong.
+fn tell_of_failures(world: &mut World, faults: &Faults) {
+    let mut fenced: BTreeMap<String, u64> = BTreeMap::new();
+    let failed = faults.log().into_iter().filter_map(|entry| {
+        let answer = entry.answer.filter(|answer| answer != "ok")?;
+        let what = entry.operation;
+        if answer.starts_with("fenced") {
+            let role = what.subject.split(' ').next().unwrap_or_default();
+            *fenced.entry(role.to_string()).or_default() += 1;
+        }
+        Some(format!(
+            "  a write of node {} failed: {:?} {}: {answer}",
+            what.node, what.call, what.subject
+        ))
+    });
+    let mut count = 0;
+    for line in failed {
+        count += 1;
+        if count <= FAILED_MAX {
+            world.tell(line);
         }
     }
+    for (role, times) in fenced {
+        *world.fenced.entry(role).or_default() += times;
+    }
+    if count > FAILED_MAX {
+        world.tell(format!("  and {} more", count - FAILED_MAX));
+    }
+}
 
-    /// Puts the faults into the plan. Partitions that lag behind others do so until their gates are opened.
-    fn set(&self, faults: &Faults) -> Vec<Gate> {
-        let mut gates = Vec::new();
-        for (call, nth, what) in &self.faults {
-            let rule = faults.at(*call).nth(*nth);
-            match (call, what) {
-                (Call::Commit, 0) => rule.loses_the_answer(),
-                (Call::Commit, _) => rule.fails(Error::transient("the disk is busy")),
-                (Call::Deliver, 0) => gates.push(rule.waits()),
-                (Call::Send, 0) | (Call::Deliver, _) => rule.twice(),
-                (_, 1) => rule.loses_the_answer(),
-                _ => rule.fails(Error::transient("the broker is busy")),
+/// The nodes that run, and what they run on.
+struct Scene<'a> {
+    world: &'a RefCell<World>,
+    broker: Arc<MemoryBroker>,
+    faults: Faults,
+    nodes: Vec<(&'static str, Platform)>,
+}
+
+impl Scene<'_> {
+    /// Starts a node, if it doesn't run.
+    // Nothing else borrows the world while a node starts: a life is one thing after another.
+    #[expect(
+        clippy::await_holding_refcell_ref,
+        reason = "only this task borrows the world"
+    )]
+    async fn join(&mut self, name: &'static str) {
+        if self.nodes.iter().any(|(known, _)| *known == name) {
+            return;
+        }
+        let node = self
+            .world
+            .borrow()
+            .node(name, &self.broker, &self.faults)
+            .await;
+        self.nodes.push((name, node));
+    }
+
+    /// The node that is asked, of those that run.
+    fn node(&self, number: usize) -> &Platform {
+        &self.nodes[number % self.nodes.len()].1
+    }
+
+    /// Opens a gate after a while.
+    fn opens(gate: Gate, seconds: u64) {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            gate.open();
+        });
+    }
+
+    async fn happens(&mut self, happening: &Happening) {
+        let manners = self.world.borrow().manners.clone();
+        self.world.borrow_mut().tell(format!("  {happening}"));
+        match *happening {
+            Happening::Fault { call, nth, trouble } => {
+                let rule = self.faults.at(call).nth(nth);
+                match trouble {
+                    Trouble::Fails => rule.fails(Error::transient("it is busy")),
+                    Trouble::LosesItsAnswer => rule.loses_the_answer(),
+                    Trouble::Twice => rule.twice(),
+                    Trouble::Waits { seconds } => Self::opens(rule.waits(), seconds),
+                }
+            }
+            Happening::Join(name) => self.join(name).await,
+            Happening::Leave { node, crash } => {
+                let index = self.nodes.iter().position(|(known, _)| *known == node);
+                if let Some(index) = index.filter(|_| self.nodes.len() > 1) {
+                    let (_, node) = self.nodes.remove(index);
+                    if !crash {
+                        node.stop().await;
+                    }
+                }
+            }
+            Happening::Pause {
+                node,
+                role,
+                seconds,
+            } => {
+                let who = role.map_or(node.to_string(), |role| format!("{node}/{role}"));
+                Self::opens(self.faults.pause(&who), seconds);
+            }
+            Happening::Freeze { node, seconds } => {
+                Self::opens(self.faults.pause(node), seconds);
+                for role in Role::ALL {
+                    Self::opens(self.faults.pause(&format!("{node}/{role}")), seconds);
+                }
+            }
+            Happening::Stall {
+                node,
+                topic,
+                seconds,
+            } => {
+                let rule = self.faults.at(Call::Send).on(node).about(topic);
+                Self::opens(rule.waits(), seconds);
+            }
+            Happening::Jump { seconds } => self.world.borrow().clock.jump(seconds),
+            Happening::Slow { milliseconds } => {
+                manners.slow.store(milliseconds, Ordering::SeqCst);
+            }
+            Happening::Panic { nth } => manners.panics.store(nth, Ordering::SeqCst),
+            Happening::Rebuild(role, projection) => {
+                let by = By::new("the simulation", "it is rebuilt now and then");
+                let operator = self.nodes[0].1.service(role).operator();
+                // It may meet a fault as everything may: then nothing is rebuilt.
+                let asked = operator.rebuild(projection, &by);
+                drop(tokio::time::timeout(PATIENCE, asked).await);
+            }
+            Happening::Redrive => drop(self.mend(Mend::Redrive).await),
+            Happening::Discard => drop(self.mend(Mend::Discard).await),
+            Happening::Prune => {
+                let now = self.world.borrow().env.now();
+                let prune = Prune {
+                    expired: now,
+                    discarded: now,
+                };
+                for role in Role::ALL {
+                    let store = self.nodes[0].1.service(role).store().clone();
+                    drop(tokio::time::timeout(PATIENCE, store.prune(prune)).await);
+                }
+            }
+            Happening::Wait { seconds } => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
             }
         }
-        gates
+    }
+
+    /// What an operator does about dead letters. Says how many were tried: one whose answer was lost may be mended.
+    async fn mend(&self, how: Mend) -> Result<u64, Vec<Broken>> {
+        let mut mended = 0;
+        for role in Role::ALL {
+            let service = self.nodes[0].1.service(role);
+            let filter = ParkedFilter {
+                state: Some(ParkedState::Dead),
+                ..ParkedFilter::default()
+            };
+            let dead = tokio::time::timeout(PATIENCE, service.store().parked(&filter, 1_000)).await;
+            for parked in dead
+                .unwrap_or(Ok(Vec::new()))
+                .map_err(|error| failed(&error))?
+            {
+                let class = parked.failure.as_ref().map(|failure| failure.class);
+                let poison = class == Some(FailureClass::Poison);
+                let operator = service.operator();
+                let by = By::new("the simulation", "it was looked at");
+                let (id, revision) = (&parked.id, parked.revision);
+                // Another node's owner, or a fault, may have been faster.
+                let done = async {
+                    match how {
+                        Mend::Redrive => operator.redrive(id, revision, &by).await.is_ok(),
+                        Mend::Discard if poison => {
+                            operator.discard(id, revision, &by).await.is_ok()
+                        }
+                        Mend::Finally if poison => {
+                            operator.discard(id, revision, &by).await.is_ok()
+                        }
+                        Mend::Finally => operator.redrive(id, revision, &by).await.is_ok(),
+                        Mend::Discard => false,
+                    }
+                };
+                drop(tokio::time::timeout(PATIENCE, done).await);
+                mended += 1;
+            }
+        }
+        Ok(mended)
     }
 }
 
-async fn life(
+/// What is done about dead letters.
+#[derive(Clone, Copy)]
+enum Mend {
+    /// All are redriven.
+    Redrive,
+    /// What is poison is given up.
+    Discard,
+    /// What is poison is given up, the rest is redriven.
+    Finally,
+}
+
+fn failed(error: &Error) -> Vec<Broken> {
+    vec![Broken::new("healthy adapters answer", format!("{error:#}"))]
+}
+
+async fn live(
+    script: &Script,
+    life: &Life,
     world: &RefCell<World>,
-    deeds: &[Deed],
-    plan: Plan,
+    faults: &Faults,
     last: bool,
-) -> Result<(), String> {
-    if let Some(kind) = plan.stop {
-        world.borrow().points.end_at(kind);
+) -> Result<Option<Evidence>, Vec<Broken>> {
+    if let End::Kind(kind, passed) = life.end
+        && !last
+    {
+        world.borrow().points.end_at(kind, passed);
     }
-    let faults = Faults::new();
-    let gates = plan.set(&faults);
-    world.borrow().panics.store(plan.panic, Ordering::SeqCst);
-    let (broker, node, second) = {
-        // Nothing else borrows the world while a node starts: a life is one thing after another.
-        #[expect(
-            clippy::await_holding_refcell_ref,
-            reason = "only this task borrows the world"
-        )]
-        async fn start(
-            world: &RefCell<World>,
-            faults: &Faults,
-            second: bool,
-        ) -> (
-            Arc<factum_testkit::MemoryBroker>,
-            Platform,
-            Option<Platform>,
-        ) {
-            let world = world.borrow();
-            let broker = world.broker();
-            let node = world.node("a", &broker, faults).await;
-            let second = if second {
-                Some(world.node("b", &broker, faults).await)
-            } else {
-                None
-            };
-            (broker, node, second)
-        }
-        start(world, &faults, plan.second).await
+    let manners = world.borrow().manners.clone();
+    manners.panics.store(0, Ordering::SeqCst);
+    manners.slow.store(0, Ordering::SeqCst);
+    let broker = world.borrow().broker();
+    let mut scene = Scene {
+        world,
+        broker,
+        faults: faults.clone(),
+        nodes: Vec::new(),
     };
-    let gate = plan.pause.then(|| faults.pause("a/payment"));
-    for (index, deed) in deeds.iter().enumerate() {
-        let name = format!("deed-{index}");
-        if world.borrow().answered.contains_key(&name) {
+    scene.join(NODES[0]).await;
+    let mut happenings = life.happenings.iter().peekable();
+    for (number, deed) in &script.deeds {
+        while let Some((_, happening)) = happenings.next_if(|(before, _)| before <= number) {
+            scene.happens(happening).await;
+        }
+        if world.borrow().answered.contains_key(number) {
             continue;
         }
-        let asked = match &second {
-            Some(second) if index % 2 == 1 => second,
-            _ => &node,
-        };
-        // The owner of a commit that stands at a closed gate does not answer: the user gives up for now.
-        let done = tokio::time::timeout(
-            Duration::from_secs(5),
-            ask(asked, &broker, world, &name, deed),
-        )
-        .await;
-        let Ok(done) = done else { continue };
-        let points = world.borrow().points.clone();
-        points.pass("answer", &name).await;
-        if let Some(accepted) = done? {
-            world.borrow_mut().answered.insert(name, accepted);
-        }
+        do_one(&scene, *number, deed).await?;
     }
-    gates.iter().for_each(Gate::open);
-    if let Some(gate) = gate {
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        gate.open();
+    for (_, happening) in happenings {
+        scene.happens(happening).await;
     }
     if !last {
-        redrive(&node, true).await?;
-        if plan.stop.is_some() {
-            node.stop().await;
+        if matches!(life.end, End::Stopped | End::Kind(..)) {
+            for (_, node) in &scene.nodes {
+                node.stop().await;
+            }
         } else {
-            // Time for what goes on by itself, until the life ends.
-            tokio::time::sleep(Duration::from_secs(20)).await;
+            tokio::time::sleep(LINGERS).await;
         }
-        return Ok(());
+        return Ok(None);
     }
-    let env = world.borrow().env.clone();
-    let mut quiet = Quiet::new(&env, broker.clone())
+    manners.slow.store(0, Ordering::SeqCst);
+    tokio::time::sleep(STILL_MAX).await;
+    world.borrow().clock.set_right();
+    come_to_rest(&scene).await?;
+    let node = &scene.nodes[0].1;
+    let evidence = Evidence::gather(script, world, &scene.broker, node).await;
+    for (_, node) in &scene.nodes {
+        node.stop().await;
+    }
+    evidence.map(Some).map_err(|error| failed(&error))
+}
+
+/// Asks for a deed, notes the answer, and looks at what it did.
+async fn do_one(
+    scene: &Scene<'_>,
+    number: usize,
+    deed: &crate::script::Deed,
+) -> Result<(), Vec<Broken>> {
+    let world = scene.world;
+    let mut answer = Answer::Unknown;
+    for asked in 0..2 {
+        let node = scene.node(number + asked);
+        let asking = deeds::ask(node, &scene.broker, world, number, deed);
+        // The owner of a commit that stands at a closed gate does not answer: the user gives up for now.
+        let answered = tokio::time::timeout(PATIENCE, asking).await;
+        let answered = answered.unwrap_or(Ok(Answer::Unknown));
+        answer = answered.map_err(|what| vec![Broken::new("commands are answered", what)])?;
+        // Who got no answer asks again at once, and some do so who got one.
+        let again = matches!(answer, Answer::Unknown) || number % 5 == 1;
+        if !again || !deed.has_a_key() {
+            break;
+        }
+    }
+    let points = world.borrow().points.clone();
+    points.pass("answer", &deeds::name(number)).await;
+    let (accepted, token, what) = match answer {
+        Answer::Done(token) => (Some(true), token, "done"),
+        Answer::Refused => (Some(false), None, "refused"),
+        Answer::Unknown => (None, None, "not answered"),
+    };
+    world
+        .borrow_mut()
+        .tell(format!("  deed {number}: {deed}: {what}"));
+    if let Some(accepted) = accepted {
+        world.borrow_mut().answered.insert(number, accepted);
+    }
+    if let Some(token) = token {
+        // By another node than the one that was asked, if there is one.
+        let reading = deeds::read(scene.node(number + 1), number, deed, &token);
+        if let Ok(read) = tokio::time::timeout(PATIENCE, reading).await {
+            let read = read.map_err(|what| vec![Broken::new("queries are answered", what)])?;
+            world.borrow_mut().readings.extend(read);
+        }
+    }
+    Ok(())
+}
+
+/// Waits until nothing goes on any more. A message that was being tried when one life after another ended is taken
+/// for what they died of, and one may have run out of tries: an operator redrives those, and gives up what is poison.
+async fn come_to_rest(scene: &Scene<'_>) -> Result<(), Vec<Broken>> {
+    let env = scene.world.borrow().env.clone();
+    let node = &scene.nodes[0].1;
+    let mut quiet = Quiet::new(&env, scene.broker.clone())
         .retries_too()
         .looking(4_000, Duration::from_millis(100));
     for role in Role::ALL {
         quiet = quiet.store(node.service(role).store().clone());
     }
     loop {
-        quiet
-            .run_until_quiet()
-            .await
-            .map_err(|error| format!("{error}"))?;
-        // A message that was being tried when one life after another ended is taken for what they died of, and one
-        // may have run out of tries. An operator redrives those; what is poison stays dead.
-        if redrive(&node, false).await? == 0 {
-            break;
+        let rest = quiet.run_until_quiet().await;
+        rest.map_err(|error| vec![Broken::new("comes to rest", error.to_string())])?;
+        if scene.mend(Mend::Finally).await? == 0 {
+            return Ok(());
         }
     }
-    let facts = node.facts().await.map_err(|error| format!("{error:#}"))?;
-    let broken = invariants::check(&facts);
-    if !broken.is_empty() {
-        let broken: Vec<_> = broken.iter().map(ToString::to_string).collect();
-        return Err(format!("{}\n{}", broken.join("; "), told(&node).await));
-    }
-    lost(world, deeds, &node).await?;
-    node.stop().await;
-    Ok(())
-}
-
-/// What a person wants to know of a world that doesn't add up: what was recorded, and what is parked.
-async fn told(node: &Platform) -> String {
-    let mut lines = Vec::new();
-    for role in Role::ALL {
-        let store = node.service(role).store();
-        let log = store
-            .read_log(At::ZERO, &LogFilter::default(), 10_000)
-            .await;
-        for record in log.map(|page| page.records).unwrap_or_default() {
-            let stream = record.draft.stream.as_ref().map(ToString::to_string);
-            let stream = stream.unwrap_or_default();
-            lines.push(format!(
-                "{role} {} {stream} {}",
-                record.at, record.draft.event_type
-            ));
-        }
-        let parked = store.parked(&ParkedFilter::default(), 1_000).await;
-        for parked in parked.unwrap_or_default() {
-            lines.push(format!(
-                "{role} {} is {:?}: {:?}",
-                parked.id, parked.state, parked.failure
-            ));
-        }
-    }
-    lines.join("\n")
-}
-
-/// Redrives what is dead, poison only if that is wanted, and says how many messages that were.
-async fn redrive(node: &Platform, poison_too: bool) -> Result<u64, String> {
-    use FailureClass::{Crash, Panic, Transient};
-    let mut redriven = 0;
-    for role in Role::ALL {
-        let service = node.service(role);
-        let dead = ParkedFilter {
-            state: Some(ParkedState::Dead),
-            ..ParkedFilter::default()
-        };
-        let dead = service.store().parked(&dead, 1_000).await;
-        for parked in dead.map_err(|error| format!("{error:#}"))? {
-            let class = parked.failure.as_ref().map(|failure| failure.class);
-            if poison_too || matches!(class, Some(Crash | Panic | Transient)) {
-                let by = By::new("the simulation", "it was not its fault");
-                let operator = service.operator();
-                // Another node's owner, or a fault, may have been faster.
-                let result = operator.redrive(&parked.id, parked.revision, &by).await;
-                redriven += u64::from(result.is_ok());
-            }
-        }
-    }
-    Ok(redriven)
-}
-
-/// What was answered is there.
-async fn lost(world: &RefCell<World>, deeds: &[Deed], node: &Platform) -> Result<(), String> {
-    for (index, deed) in deeds.iter().enumerate() {
-        let Deed::Place { order, .. } = deed else {
-            continue;
-        };
-        let accepted = world
-            .borrow()
-            .answered
-            .get(&format!("deed-{index}"))
-            .copied();
-        let id = format!("order-{order}");
-        let (_, version) = node
-            .commands(Role::Order)
-            .load::<Order>(id.as_str())
-            .await
-            .map_err(|error| error.to_string())?;
-        if accepted == Some(true) && version.0 == 0 {
-            return Err(format!("order-{order} was acknowledged and is lost"));
-        }
-    }
-    Ok(())
-}
-
-/// Asks for a deed. `Some(true)`: it was done; `Some(false)`: it was refused; `None`: ask again in the next life.
-async fn ask(
-    node: &Platform,
-    broker: &Arc<factum_testkit::MemoryBroker>,
-    world: &RefCell<World>,
-    name: &str,
-    deed: &Deed,
-) -> Result<Option<bool>, String> {
-    let sku = |sku: &usize| format!("sku-{sku}").as_str().into();
-    let id = |order: &usize| format!("order-{order}").as_str().into();
-    match deed {
-        Deed::Register { user } => {
-            let user_id = format!("user-{user}");
-            let command = RegisterUser {
-                user_id: user_id.as_str().into(),
-                name: "Kim".into(),
-                email: "kim@example.org".into(),
-            };
-            execute::<User>(
-                &node.commands(Role::Users),
-                &user_id.as_str().into(),
-                command,
-                name,
-            )
-            .await
-        }
-        Deed::Receive { sku: thing, qty } => {
-            let command = ShelfCommand::Receive {
-                sku: sku(thing),
-                qty: *qty,
-            };
-            execute::<Shelf>(&node.commands(Role::Stock), &sku(thing), command, name).await
-        }
-        Deed::Place {
-            order,
-            user,
-            items,
-            card,
-            manual,
-        } => {
-            let item = |(thing, qty): &(usize, u32)| Item {
-                sku: sku(thing),
-                name: "thing".into(),
-                qty: *qty,
-                price: 500,
-            };
-            let command = OrderCommand::Place(PlaceOrder {
-                order_id: id(order),
-                user_id: format!("user-{user}").as_str().into(),
-                items: items.iter().map(item).collect(),
-                currency: Currency::won(),
-                payment: if *manual {
-                    PaymentMode::Manual
-                } else {
-                    PaymentMode::Auto
-                },
-                card: Some((*card).to_string()),
-            });
-            execute::<Order>(&node.commands(Role::Order), &id(order), command, name).await
-        }
-        Deed::Pay { order } => {
-            execute::<Order>(
-                &node.commands(Role::Order),
-                &id(order),
-                OrderCommand::Pay { card: None },
-                name,
-            )
-            .await
-        }
-        Deed::Cancel { order } => {
-            let command = OrderCommand::Cancel {
-                reason: "changed my mind".into(),
-            };
-            execute::<Order>(&node.commands(Role::Order), &id(order), command, name).await
-        }
-        Deed::Ship { order } => {
-            let command = OrderCommand::Ship {
-                tracking: "T-1".into(),
-            };
-            execute::<Order>(&node.commands(Role::Order), &id(order), command, name).await
-        }
-        Deed::Poison { number } => {
-            publish(
-                broker,
-                world,
-                &format!("poison-{number}"),
-                "{\"event_type\":7}",
-            )
-            .await?;
-            Ok(Some(true))
-        }
-        Deed::Foreign { number } => {
-            // What a service in another language writes: an order that ours has never seen, in version 1.
-            let value = format!(
-                r#"{{"event_type":"OrderCreated","event_id":"foreign-{number}","timestamp":"2026-03-02T10:00:00","data":{{"order_id":"foreign-{number}","user_id":"user-0","items":[{{"name":"sku-0","qty":1,"price":100}}],"total":100}}}}"#
-            );
-            publish(broker, world, "user-0", &value).await?;
-            Ok(Some(true))
-        }
-    }
-}
-
-async fn execute<A: Aggregate>(
-    commands: &Commands,
-    id: &A::Id,
-    command: A::Command,
-    key: &str,
-) -> Result<Option<bool>, String> {
-    let idempotency = Idempotency {
-        scope: "simulation".into(),
-        key: key.into(),
-        request: 1,
-        answer: Bytes::from_static(b"ok"),
-        remember: Duration::from_hours(24),
-    };
-    let options = CommandOptions {
-        idempotency: Some(idempotency),
-        ..CommandOptions::default()
-    };
-    match commands.execute_with::<A>(id, command, options).await {
-        Ok(_) => Ok(Some(true)),
-        Err(CommandError::Rejected(_)) => Ok(Some(false)),
-        Err(CommandError::Failed(error))
-            if error.is_transient() || error.is_unknown() || error.is_conflict() =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(format!("command `{key}` failed: {error}")),
-    }
-}
-
-/// Publishes as a foreign producer does: once or, when it doesn't know better, twice.
-async fn publish(
-    broker: &Arc<factum_testkit::MemoryBroker>,
-    world: &RefCell<World>,
-    key: &str,
-    value: &str,
-) -> Result<(), String> {
-    let key = Key::from(key);
-    let message = Outgoing {
-        topic: Topic::of("orders"),
-        partition: key.partition(8),
-        key: Some(key),
-        headers: Headers::new(),
-        value: Some(Bytes::from(value.to_string())),
-        timestamp: world.borrow().env.now(),
-    };
-    let text = |error: Error| format!("{error:#}");
-    let mut producer = broker.producer().await.map_err(text)?;
-    producer
-        .send(vec![(1, message.clone()), (2, message)])
-        .await
-        .map_err(text)?;
-    producer.reports().await.map_err(text)?;
-    Ok(())
 }

@@ -151,7 +151,7 @@ async fn serve(data: &Path) {
             Arc::new(book("notifier")),
         ),
     };
-    let platform = Platform::over(world, &RetryPolicy::default())
+    let platform = Platform::over(world, &RetryPolicy::default(), None)
         .await
         .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
