@@ -5,11 +5,12 @@
 //! says it faster and in the `file:line: error:` form that editors can jump to.
 
 mod servers;
+mod simulate;
 mod tidy;
 mod torture;
 
 use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +27,8 @@ enum Chore {
     /// Start and stop the real servers that tests use, on loopback, without containers
     #[command(subcommand)]
     Servers(servers::Deed),
+    /// Tell many stories of the order platform: crashes, clock jumps, zombies, each drawn from a seed
+    Simulate(simulate::Options),
     /// Check the rules that neither the compiler, clippy nor rustfmt can see
     Tidy,
     /// Kill the order platform again and again, and see that nothing is lost or doubled
@@ -38,15 +41,17 @@ fn main() -> io::Result<ExitCode> {
             servers::run(&tidy::repository_root(), &deed)?;
             Ok(ExitCode::SUCCESS)
         }
+        Chore::Simulate(options) => Ok(exit_code(simulate::run(&options)?)),
         Chore::Tidy => tidy(),
-        Chore::Torture(options) => {
-            let status = torture::run(&options)?;
-            Ok(if status.success() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
-        }
+        Chore::Torture(options) => Ok(exit_code(torture::run(&options)?)),
+    }
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
