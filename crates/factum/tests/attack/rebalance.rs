@@ -9,6 +9,7 @@ use factum::{
     Aggregate, App, Broker, Decision, Env, Event, Failure, GroupSpec, Reaction, Reactor, Recorded,
     Running, Service, Store, StreamId, Topic, TopicSpec, Version,
 };
+use factum_sim::{Chronicle, Witness, unguarded};
 use factum_testkit::faults::{Faults, FaultyBroker, FaultyStore, Gate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ const ALL: u64 = KEYS * EACH;
 
 /// How often something happens to the members.
 const BLOWS: u64 = 16;
+
+/// How many attacks it may take until a planted fault is found: the first finds it, as a rule.
+const SEEDS_PLANTED_MAX: u64 = 6;
 
 /// How many members there are at most.
 const MEMBERS_MAX: usize = 5;
@@ -280,20 +284,43 @@ pub(crate) async fn attack(arena: &Arena, seed: u64) -> Vec<String> {
     wrong
 }
 
+/// An arena on the embedded adapters.
+async fn arena() -> (Data, Arena) {
+    let data = Data::new();
+    let arena = Arena {
+        env: data.env.clone(),
+        broker: data.broker().await,
+        speakers: data.store("speakers").await,
+        listeners: data.store("listeners").await,
+        session: Duration::from_millis(700),
+    };
+    (data, arena)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_joins_leaves_stalls_or_dies_nothing_is_lost_or_done_twice_and_keys_keep_their_order()
  {
     for seed in 0..3 {
-        let data = Data::new();
-        let arena = Arena {
-            env: data.env.clone(),
-            broker: data.broker().await,
-            speakers: data.store("speakers").await,
-            listeners: data.store("listeners").await,
-            session: Duration::from_millis(700),
-        };
+        let (_data, arena) = arena().await;
         assert_eq!(attack(&arena, seed).await, [""; 0], "seed {seed}");
     }
+}
+
+/// Without the guards against them, members that were taken for dead do harm when they wake up, and it is found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_that_lets_late_owners_write_is_found_out() {
+    let mut found = Vec::new();
+    for seed in 0..SEEDS_PLANTED_MAX {
+        let (_data, mut arena) = arena().await;
+        let witness = Witness::new(arena.listeners, Chronicle::default());
+        arena.listeners = Arc::new(witness.meddled(Some(unguarded())));
+        found = attack(&arena, seed).await;
+        if !found.is_empty() {
+            break;
+        }
+    }
+    let doubled = |text: &String| text.starts_with("speaker ");
+    assert!(found.iter().any(doubled), "{found:?}");
 }
 
 #[test]
