@@ -136,6 +136,7 @@ pub(crate) fn table() -> Api<Admin> {
             .answers::<parked::ParkedDetail>(200, "The original is kept beside it."),
         Route::get("/admin/audit", "audit", "Who did what, when and why, newest first", audit::list)
             .query("service", SERVICE)
+            .query("before", "`next` of the page before: only what is older than its last entries.")
             .query("limit", LIMIT)
             .answers::<audit::AuditList>(200, "The entries."),
         Route::get("/admin/topics", "topics", "Topics and their partitions", topics::list)

@@ -424,6 +424,15 @@ pub struct AuditEntry {
     pub reason: String,
 }
 
+/// An entry as it stands in a store's audit record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audited {
+    /// Its place in the record: greater than those of all entries that were committed before it.
+    pub number: u64,
+    /// Who did what.
+    pub entry: AuditEntry,
+}
+
 /// What a commit became.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {

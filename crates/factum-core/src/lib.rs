@@ -69,9 +69,10 @@ pub mod parking;
 pub use parking::{FailureNote, InvalidParkedId, Parked, ParkedId, ParkedState, Room};
 pub mod commit;
 pub use commit::{
-    AcceptedLoss, Answered, Append, AuditEntry, CommandInput, Commit, CommitError, Committed,
-    Condition, Disposition, Input, LogInput, Loss, MessageInput, OperatorAction, OperatorInput,
-    ParkedInput, PassedOffsets, RelayInput, Retried, Timer, TimerInput, TimerWrite, VoidInput,
+    AcceptedLoss, Answered, Append, AuditEntry, Audited, CommandInput, Commit, CommitError,
+    Committed, Condition, Disposition, Input, LogInput, Loss, MessageInput, OperatorAction,
+    OperatorInput, ParkedInput, PassedOffsets, RelayInput, Retried, Timer, TimerInput, TimerWrite,
+    VoidInput,
 };
 pub mod store;
 pub use store::{

@@ -29,8 +29,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    At, AuditEntry, Category, Commit, CommitError, Committed, Env, Epoch, Error, Fence, Group,
-    Holder, InboxId, InboxRow, Lane, Lease, MessageId, Parked, ParkedId, ParkedState, Position,
+    At, Audited, Category, Commit, CommitError, Committed, Env, Epoch, Error, Fence, Group, Holder,
+    InboxId, InboxRow, Lane, Lease, MessageId, Parked, ParkedId, ParkedState, Position,
     ProjectionName, Record, Role, ServiceName, Start, StoreId, StreamId, Timer, Timestamp, Topic,
     Version, Views,
 };
@@ -470,8 +470,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         key: &str,
     ) -> Result<Option<(u64, crate::Answered)>, Error>;
 
-    /// The audit record, newest first, at most `limit`.
-    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error>;
+    /// The audit record, newest first, at most `limit`: from the newest of all, or from the newest of those whose
+    /// number is less than `before`. Entries that come meanwhile have greater numbers and change no older page.
+    async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<Audited>, Error>;
 
     /// Drops what has expired, and says how many rows that were.
     async fn prune(&self, prune: Prune) -> Result<u64, Error>;

@@ -4,8 +4,8 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, AuditEntry, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
-    Fence, InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount,
+    Answered, At, AuditEntry, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan,
+    Error, Fence, InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount,
     ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
     ProjectionState, Prune, Record, RelayClaim, Signal, Snapshot, SqlValue, Start, Store,
     StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
@@ -20,7 +20,7 @@ use crate::{
     file::{File, closed},
     group::{CommitOrder, Order},
     inbox, log, message_ids, names,
-    number::range,
+    number::{range, record_key, within_store},
     own_sql, parked_read, projections,
     relay::Relay,
     shared::Shared,
@@ -420,8 +420,8 @@ impl Store for SqliteStore {
         Ok(found.map(|(request, answered, _)| (request, answered)))
     }
 
-    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error> {
-        self.read(move |connection, store| read_audit(connection, store, limit))
+    async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<Audited>, Error> {
+        self.read(move |connection, store| read_audit(connection, store, before, limit))
             .await
     }
 
@@ -442,23 +442,34 @@ impl Store for SqliteStore {
     }
 }
 
-fn read_audit(connection: &Connection, store: i64, limit: usize) -> Result<Vec<AuditEntry>, Error> {
+fn read_audit(
+    connection: &Connection,
+    store: i64,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<Vec<Audited>, Error> {
     const WHAT: &str = "read the audit record";
-    let (first, last) = range(store);
+    let (first, mut last) = range(store);
+    if let Some(before) = before {
+        last = record_key(store, Position(before)) - 1;
+    }
     let mut statement = connection
         .prepare_cached(
-            "SELECT at, actor, action, subject, reason FROM audit WHERE number BETWEEN ?1 AND ?2 \
+            "SELECT number, at, actor, action, subject, reason FROM audit WHERE number BETWEEN ?1 AND ?2 \
              ORDER BY number DESC LIMIT ?3",
         )
         .doing(WHAT)?;
     let entries = statement
         .query_map(params![first, last, log::rows(limit)], |row| {
-            Ok(AuditEntry {
-                at: Timestamp::from_micros(row.get(0)?),
-                actor: row.get(1)?,
-                action: row.get(2)?,
-                subject: row.get(3)?,
-                reason: row.get(4)?,
+            Ok(Audited {
+                number: within_store(row.get(0)?),
+                entry: AuditEntry {
+                    at: Timestamp::from_micros(row.get(1)?),
+                    actor: row.get(2)?,
+                    action: row.get(3)?,
+                    subject: row.get(4)?,
+                    reason: row.get(5)?,
+                },
             })
         })
         .doing(WHAT)?;

@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, AuditEntry, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
+    Answered, At, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
     Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
     ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
     ProjectionState, Prune, Record, RelayClaim, Role, ServiceName, Signal, Snapshot, Start, Store,
@@ -323,10 +323,20 @@ impl Store for MemoryStore {
         Ok(self.disk.read(|state| state.answers.get(scope, key)))
     }
 
-    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error> {
-        Ok(self
-            .disk
-            .read(|state| state.audit.iter().rev().take(limit).cloned().collect()))
+    async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<Audited>, Error> {
+        Ok(self.disk.read(|state| {
+            let numbered = (1..).zip(&state.audit);
+            let older: Vec<_> = numbered
+                .take_while(|(number, _)| before.is_none_or(|before| *number < before))
+                .collect();
+            let newest_first = older.into_iter().rev().take(limit);
+            newest_first
+                .map(|(number, entry)| Audited {
+                    number,
+                    entry: entry.clone(),
+                })
+                .collect()
+        }))
     }
 
     async fn prune(&self, prune: Prune) -> Result<u64, Error> {

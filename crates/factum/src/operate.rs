@@ -7,9 +7,9 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use factum_core::{
-    AuditEntry, Broker, Commit, CommitError, Epoch, Error, ErrorClass, Group, InboxId, Input, Lane,
-    OperatorAction, OperatorInput, Parked, ParkedCount, ParkedFilter, ParkedId, ParkedState,
-    Position, ProjectionName, ViewName,
+    AuditEntry, Audited, Broker, Commit, CommitError, Epoch, Error, ErrorClass, Group, InboxId,
+    Input, Lane, OperatorAction, OperatorInput, Parked, ParkedCount, ParkedFilter, ParkedId,
+    ParkedState, Position, ProjectionName, ViewName,
 };
 use serde::Serialize;
 
@@ -419,13 +419,14 @@ impl Operations {
         Ok(self.service.projections.iter().map(status).collect())
     }
 
-    /// The audit record, newest first, at most `limit`.
+    /// The audit record, newest first, at most `limit`: all of it, or what is older than the entry with the number
+    /// `before`.
     ///
     /// # Errors
     ///
     /// What the store says.
-    pub async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error> {
-        self.core.store.audit(limit).await
+    pub async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<Audited>, Error> {
+        self.core.store.audit(before, limit).await
     }
 
     /// Opens a new epoch after a restore: see [`Store::open_epoch`](factum_core::Store::open_epoch).

@@ -77,11 +77,14 @@ async fn an_order_that_is_said_twice_is_charged_once() {
         .platform
         .service(Role::Payment)
         .operator()
-        .audit(10)
+        .audit(None, 10)
         .await
         .unwrap();
     assert_eq!(
-        audit.iter().filter(|entry| entry.action == "skip").count(),
+        audit
+            .iter()
+            .filter(|audited| audited.entry.action == "skip")
+            .count(),
         1,
         "{audit:?}"
     );

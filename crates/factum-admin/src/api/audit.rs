@@ -1,6 +1,9 @@
 //! The audit record: who did what, when and why.
 
+use std::collections::VecDeque;
+
 use axum::{Json, extract::State};
+use factum::Audited;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +18,9 @@ use crate::{
 pub(crate) struct AuditList {
     /// Newest first.
     entries: Vec<EntryView>,
+    /// Where older ones begin, to be given as `before`; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// Something that was done.
@@ -36,7 +42,17 @@ struct EntryView {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Asked {
     service: Option<String>,
+    before: Option<String>,
     limit: Option<u64>,
+}
+
+/// What one service still has to say on this page.
+struct Source {
+    service: String,
+    /// Newest first, one more than fits on the page where there is more.
+    entries: VecDeque<Audited>,
+    /// All that are older than the entry with this number are still to be read.
+    before: u64,
 }
 
 pub(crate) async fn list(
@@ -44,27 +60,65 @@ pub(crate) async fn list(
     FromQuery(asked): FromQuery<Asked>,
 ) -> Result<Json<AuditList>, Problem> {
     let limit = limit(asked.limit)?;
-    let mut entries = Vec::new();
+    let mut sources = Vec::new();
     for service in admin.services(asked.service.as_deref())? {
-        let found = service.operator().audit(limit).await?;
-        entries.extend(
-            found
-                .into_iter()
-                .map(|entry| (entry.at, service.name().to_string(), entry)),
-        );
+        let service_name = service.name().to_string();
+        let before = match &asked.before {
+            Some(cursor) => Some(place_in(cursor, &service_name)?),
+            None => None,
+        };
+        let entries = service.operator().audit(before, limit + 1).await?;
+        // What comes from now on is no part of the pages behind this one, in a service that has nothing on it either.
+        let newest = entries.first().map_or(0, |audited| audited.number + 1);
+        sources.push(Source {
+            service: service_name,
+            entries: entries.into(),
+            before: newest,
+        });
     }
-    // Stable, so that what a service did in one moment stays in its order.
-    entries.sort_by(|(left, ..), (right, ..)| right.cmp(left));
-    entries.truncate(limit);
-    let view = |(at, service, entry): (factum::Timestamp, String, factum::AuditEntry)| EntryView {
-        at: at.to_string(),
-        service,
-        actor: entry.actor,
-        action: entry.action,
-        subject: entry.subject,
-        reason: entry.reason,
-    };
-    Ok(Json(AuditList {
-        entries: entries.into_iter().map(view).collect(),
-    }))
+    let mut entries = Vec::new();
+    while entries.len() < limit
+        && let Some(source) = newest(&mut sources)
+        && let Some(Audited { number, entry }) = source.entries.pop_front()
+    {
+        source.before = number;
+        entries.push(EntryView {
+            at: entry.at.to_string(),
+            service: source.service.clone(),
+            actor: entry.actor,
+            action: entry.action,
+            subject: entry.subject,
+            reason: entry.reason,
+        });
+    }
+    let more = sources.iter().any(|source| !source.entries.is_empty());
+    let places = sources
+        .iter()
+        .map(|source| format!("{}:{}", source.service, source.before));
+    let next = more.then(|| places.collect::<Vec<_>>().join(","));
+    Ok(Json(AuditList { entries, next }))
+}
+
+/// The service whose next entry is the newest. A service's own entries stay in the order of its commits, even where
+/// its clock went back: so a page ends at one place in each, and the next page begins there.
+fn newest(sources: &mut [Source]) -> Option<&mut Source> {
+    sources
+        .iter_mut()
+        .filter(|source| !source.entries.is_empty())
+        // Of those that are equal the last is taken: in the order of the names, whatever the page.
+        .max_by_key(|source| source.entries.front().map(|audited| audited.entry.at))
+}
+
+/// Where the page behind `cursor` begins in `service`.
+fn place_in(cursor: &str, service: &str) -> Result<u64, Problem> {
+    let place = cursor.split(',').find_map(|place| {
+        let (name, number) = place.split_once(':')?;
+        (name == service).then(|| number.parse().ok())?
+    });
+    place.ok_or_else(|| {
+        Problem::invalid("the place to go on from can't be right").field(
+            "before",
+            "pass on `next` of the page before, as it is, and ask for the same services",
+        )
+    })
 }

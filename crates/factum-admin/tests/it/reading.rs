@@ -265,3 +265,44 @@ async fn what_is_asked_wrongly_is_refused_by_name() {
     }
     world.stop().await;
 }
+
+/// However much happens, and whatever happens meanwhile: who goes on from page to page comes to the oldest entry.
+#[tokio::test]
+async fn the_audit_record_of_all_services_is_paged_to_the_first_that_was_done() {
+    let world = World::start().await;
+    let act = async |service: &str, times: usize| {
+        for _ in 0..times {
+            for verb in ["stop", "start"] {
+                let path = format!("/admin/services/{service}/{verb}");
+                world.post(&path, &json!({})).await.is(200);
+            }
+        }
+    };
+    act("receipts", 2).await;
+    act("accounts", 1).await;
+    act("receipts", 1).await;
+    let all = world.get("/admin/audit").await.is(200);
+    let entries = all["entries"].as_array().unwrap();
+    assert_eq!((entries.len(), all.get("next")), (8, None));
+
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    for expected in [3, 3, 2] {
+        let path = format!("/admin/audit?limit=3{cursor}");
+        let page = world.get(&path).await.is(200);
+        let found = page["entries"].as_array().unwrap();
+        assert_eq!(found.len(), expected, "{page}");
+        seen.extend(found.iter().cloned());
+        cursor = match page["next"].as_str() {
+            Some(next) => format!("&before={next}"),
+            None => String::new(),
+        };
+        act("accounts", 1).await;
+    }
+    assert_eq!((&seen, &*cursor), (entries, ""));
+
+    for wrong in ["1", "accounts:1", "accounts:1,receipts:x"] {
+        let path = format!("/admin/audit?before={wrong}");
+        world.get(&path).await.refuses(422, Some("before"));
+    }
+    world.stop().await;
+}

@@ -202,6 +202,7 @@ macro_rules! store_suite {
                 a_second_process_is_one_of_two_writers,
                 snapshots_are_kept_by_fingerprint,
                 the_audit_record_is_read_newest_first,
+                the_audit_record_is_read_to_its_end_page_by_page,
                 pruning_drops_what_has_expired_and_nothing_else,
             ],
         }

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, AuditEntry, Category, Commit, CommitError, CommitId, Committed, Epoch, EpochSpan,
+    Answered, At, Audited, Category, Commit, CommitError, CommitId, Committed, Epoch, EpochSpan,
     Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
     ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
     ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, Start, Store,
@@ -482,8 +482,9 @@ impl Store for FaultyStore {
         .await
     }
 
-    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error> {
-        self.run(Call::Read, "audit", self.inner.audit(limit)).await
+    async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<Audited>, Error> {
+        self.run(Call::Read, "audit", self.inner.audit(before, limit))
+            .await
     }
 
     async fn prune(&self, prune: Prune) -> Result<u64, Error> {

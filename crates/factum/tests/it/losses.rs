@@ -126,9 +126,13 @@ async fn a_relay_that_is_set_back_publishes_what_was_lost_and_the_incident_ends(
         status(health, &part(&incident)) == Some(Status::Running)
     })
     .await;
-    let audit = operator.audit(1).await.unwrap();
+    let audit = operator.audit(None, 1).await.unwrap();
     assert_eq!(
-        (&*audit[0].action, &*audit[0].subject, &*audit[0].reason),
+        (
+            &*audit[0].entry.action,
+            &*audit[0].entry.subject,
+            &*audit[0].entry.reason
+        ),
         ("rewind", "relay to 0", "the broker lost its disk")
     );
     deposit(&running, "a", 5).await;
@@ -234,8 +238,8 @@ async fn a_loss_that_is_accepted_is_left_out_and_what_the_log_still_holds_behind
     .await;
     let again = operator.accept_loss(&accepted, &by()).await;
     assert!(again.unwrap_err().is_poison(), "it has come further");
-    let audit = operator.audit(1).await.unwrap();
-    assert_eq!(audit[0].action, "accept-loss");
+    let audit = operator.audit(None, 1).await.unwrap();
+    assert_eq!(audit[0].entry.action, "accept-loss");
     running.stop().await;
 }
 

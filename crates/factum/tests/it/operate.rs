@@ -74,11 +74,11 @@ async fn all_dead_letters_of_a_cause_are_redriven_page_by_page_and_counted() {
         operator.parked_counts().await.unwrap().is_empty()
     })
     .await;
-    let audit = operator.audit(1_000).await.unwrap();
+    let audit = operator.audit(None, 1_000).await.unwrap();
     assert_eq!(
         audit
             .iter()
-            .filter(|entry| entry.action == "redrive" && entry.actor == "kim")
+            .filter(|audited| audited.entry.action == "redrive" && audited.entry.actor == "kim")
             .count(),
         450
     );

@@ -210,9 +210,9 @@ async fn an_operators_rebuild_keeps_the_old_rows_up_to_date_until_the_new_ones_h
         error.to_string(),
         "unknown projection `totals` (known: balances)"
     );
-    let audit = accounts(&running).operator().audit(10).await.unwrap();
+    let audit = accounts(&running).operator().audit(None, 10).await.unwrap();
     assert_eq!(
-        (&*audit[0].action, &*audit[0].subject),
+        (&*audit[0].entry.action, &*audit[0].entry.subject),
         ("rebuild", "balances")
     );
     running.stop().await;
@@ -334,8 +334,8 @@ async fn what_is_left_out_is_in_the_audit_record_and_leaves_no_trace_in_the_rows
         row(&running, "a").await == balance(5, 2, 1)
     })
     .await;
-    let audit = accounts(&running).operator().audit(10).await.unwrap();
-    let entry = &audit[0];
+    let audit = accounts(&running).operator().audit(None, 10).await.unwrap();
+    let entry = &audit[0].entry;
     assert_eq!(
         (&*entry.actor, &*entry.action, &*entry.reason),
         ("balances", "skip", "a test deposit")

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use factum::{
-    At, Broker, Error, Headers, Message, Outgoing, Position, Running, Status, Topic,
-    TopicPartition,
+    At, Broker, Error, Headers, Message, Outgoing, Position, Running, Status, Topic, TopicPartition,
 };
 use factum_testkit::faults::{Call, Faults, FaultyBroker};
 

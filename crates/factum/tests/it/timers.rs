@@ -341,10 +341,10 @@ async fn a_timer_that_is_left_out_is_in_the_audit_record() {
         .service("accounts")
         .unwrap()
         .operator()
-        .audit(1)
+        .audit(None, 1)
         .await
         .unwrap();
-    let entry = &audit[0];
+    let entry = &audit[0].entry;
     assert_eq!(
         (&*entry.actor, &*entry.action, &*entry.reason),
         ("pay-interest", "skip", "interest was abolished")

@@ -61,7 +61,10 @@ async fn traces(world: &World, owner: &Owner, view: Option<&ViewRef>) -> String 
             .parked(&factum_core::ParkedFilter::default(), 100)
             .await
             .expect("parked messages are listed"),
-        store.audit(100).await.expect("the audit record reads"),
+        store
+            .audit(None, 100)
+            .await
+            .expect("the audit record reads"),
         store
             .answered("scope", "key")
             .await
@@ -411,7 +414,7 @@ pub async fn a_whole_effect_is_applied_at_once(harness: &dyn StoreHarness) {
     assert_eq!(
         world
             .store
-            .audit(10)
+            .audit(None, 10)
             .await
             .expect("the audit record reads")
             .len(),

@@ -218,18 +218,70 @@ pub async fn the_audit_record_is_read_newest_first(harness: &dyn StoreHarness) {
             .await;
     }
     let world = world.reopen(harness).await;
-    let read = async |limit| {
-        world
-            .store
-            .audit(limit)
-            .await
-            .expect("the audit record reads")
-    };
     assert_eq!(
-        read(10).await,
+        audit(&world, None, 10).await.1,
         entries.iter().rev().cloned().collect::<Vec<_>>()
     );
-    assert_eq!(read(2).await, [entries[4].clone(), entries[3].clone()]);
+    assert_eq!(
+        audit(&world, None, 2).await.1,
+        [entries[4].clone(), entries[3].clone()]
+    );
+}
+
+/// The numbers of the entries that are read, and the entries.
+async fn audit(world: &World, before: Option<u64>, limit: usize) -> (Vec<u64>, Vec<AuditEntry>) {
+    let read = world.store.audit(before, limit).await;
+    let read = read.expect("the audit record reads").into_iter();
+    read.map(|audited| (audited.number, audited.entry)).unzip()
+}
+
+/// However old an entry is, somebody who goes on from page to page comes to it, and what is written meanwhile is in
+/// the way of nobody.
+pub async fn the_audit_record_is_read_to_its_end_page_by_page(harness: &dyn StoreHarness) {
+    let world = World::create(harness).await;
+    let wrote = async |number: i64| {
+        let entry = AuditEntry {
+            at: at(number),
+            actor: "anna".into(),
+            action: "note".into(),
+            subject: number.to_string(),
+            reason: String::new(),
+        };
+        world
+            .apply(Commit {
+                audit: Some(entry.clone()),
+                ..world.commit()
+            })
+            .await;
+        entry
+    };
+    let mut entries = Vec::new();
+    for number in 0..5 {
+        entries.push(wrote(number).await);
+    }
+    let (mut read, mut numbers, mut before) = (Vec::new(), Vec::new(), None);
+    loop {
+        let (page_numbers, page) = audit(&world, before, 2).await;
+        before = page_numbers.last().copied();
+        numbers.extend(page_numbers);
+        read.extend(page);
+        if before.is_none() {
+            break;
+        }
+        wrote(100).await;
+    }
+    entries.reverse();
+    assert_eq!(read, entries);
+    assert!(
+        numbers.is_sorted_by(|newer, older| newer > older),
+        "{numbers:?}"
+    );
+    // The numbers outlive the store object, and what lies before the first is nothing.
+    let world = world.reopen(harness).await;
+    let (_, found) = audit(&world, Some(numbers[2]), 10).await;
+    assert_eq!(found, entries[3..]);
+    assert_eq!(audit(&world, Some(numbers[4]), 10).await, (vec![], vec![]));
+    assert_eq!(audit(&world, Some(0), 10).await, (vec![], vec![]));
 }
 
 /// Only what is past its time goes.
