@@ -6,6 +6,7 @@
 //! * [`TestEnv`] is a clock that moves only when told, and randomness that follows from a seed.
 //! * [`given()`], [`when_event`] and [`project`] begin tests of aggregates, reactors and projections.
 //! * [`faults`] has stores and brokers that fail, wait and repeat exactly where a test says.
+//! * [`StoreLayer`] makes a store that does some calls in its own way, such as wrong.
 //! * [`Quiet`] waits until all that was started has come to its end.
 //! * [`engines`] finds the real servers that tests want, and says which were skipped without one.
 //! * [`conformance`] has one suite for each port. Whoever writes an adapter runs it against their own.
@@ -25,6 +26,8 @@ pub use given::{
     Decided, Given, GivenEvent, Projected, Reacted, given, given_event, given_stored,
     given_stored_event, project, when_event,
 };
+mod layer;
+pub use layer::{Layered, StoreLayer};
 mod quiet;
 pub use quiet::{NotQuiet, Quiet};
 mod store;

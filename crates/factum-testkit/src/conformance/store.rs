@@ -169,6 +169,7 @@ macro_rules! store_suite {
                 a_retry_that_fails_stays_at_the_head,
                 only_the_head_is_retried_and_only_at_its_revision,
                 a_lane_never_waits_behind_nobody,
+                a_key_that_retries_for_three_hours_outlives_its_topics_retention,
             ],
             operators: [
                 a_redrive_works_below_the_watermark,

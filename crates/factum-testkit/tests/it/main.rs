@@ -3,5 +3,6 @@
 mod broker;
 mod disk;
 mod faults;
+mod planted;
 mod store;
 mod views;

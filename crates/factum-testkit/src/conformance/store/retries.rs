@@ -1,13 +1,14 @@
 //! Retries: the head of a lane settles, fails again or dies, and the next is released.
 
 use factum_core::{
-    Commit, CommitError, ErrorClass, ExpectedVersion, ParkedFilter, ParkedState, Retried, Version,
+    Commit, CommitError, ErrorClass, ExpectedVersion, ParkedFilter, ParkedState, Prune, Retried,
+    Version,
 };
 use futures_util::future::{join, join_all};
 
 use super::{
     StoreHarness,
-    owner::{Owner, failure},
+    owner::{Owner, failure, lane},
     world::{World, at},
 };
 use ParkedState::{Dead, Retrying, Waiting};
@@ -217,4 +218,42 @@ pub async fn a_lane_never_waits_behind_nobody(harness: &dyn StoreHarness) {
     let left = world.store.parked(&ParkedFilter::default(), 10).await;
     assert_eq!(left.expect("parked messages are listed"), []);
     assert_eq!(owner.row(&world).await.low, offset);
+}
+
+/// One key is tried again for three hours while the others flow. By then its topic has forgotten the messages: the store
+/// alone has them, whatever is pruned, byte for byte and in their order.
+pub async fn a_key_that_retries_for_three_hours_outlives_its_topics_retention(
+    harness: &dyn StoreHarness,
+) {
+    let world = World::create(harness).await;
+    let owner = Owner::of_payment(&world).await;
+    world.apply(owner.park(&world, 0, "a")).await;
+    for (hour, first) in (1..=3).zip([1, 101, 201]) {
+        world.apply(owner.wait(&world, first, "a")).await;
+        for offset in first + 1..first + 100 {
+            world.apply(owner.apply(&world, offset, "b")).await;
+        }
+        let now = at(3_600 * hour);
+        let all = Prune {
+            expired: now,
+            discarded: now,
+        };
+        world.store.prune(all).await.expect("a store can be pruned");
+        let later = Retried::Later {
+            due: now,
+            failure: failure("again"),
+        };
+        let revision = owner.one(&world, 0).await.revision;
+        world.apply(owner.retried(&world, 0, revision, later)).await;
+    }
+    assert_eq!(owner.row(&world).await.low, 301, "the others flow");
+    let world = world.reopen(harness).await;
+    for offset in [0, 1, 101, 201] {
+        let head = owner.one(&world, offset).await;
+        let original = owner.parked(offset, lane("a"), Retrying).message;
+        assert_eq!((head.state, head.message), (Retrying, original));
+        let settled = owner.retried(&world, offset, head.revision, Retried::Settled);
+        world.apply(settled).await;
+    }
+    world.apply(owner.apply(&world, 301, "a")).await;
 }
