@@ -42,7 +42,7 @@ impl Reply {
     pub(crate) fn problem(&self) -> String {
         let errors = self.body["errors"].as_array().into_iter().flatten();
         let errors: Vec<_> = errors
-            .map(|error| format!("{}: {}", text(&error["field"]), text(&error["message"])))
+            .map(|error| format!("{}: {}", text(&error["field"]), text(&error["detail"])))
             .collect();
         let detail = self.text("/detail");
         if errors.is_empty() {

@@ -10,6 +10,7 @@ mod freshness;
 mod invariants;
 mod orders;
 mod stock;
+mod texts;
 mod users;
 
 use std::sync::Arc;
@@ -23,12 +24,20 @@ use factum_admin::{
 
 use crate::platform::Platform;
 
+use command::KEY_HEADER;
 pub use freshness::TOKEN_HEADER;
 pub use invariants::InvariantsView;
+use texts::{Key, SkuText, TokenText};
 
+/// [`TOKEN_HEADER`], as people write it.
+const TOKEN_NAME: &str = "Factum-Token";
 const TOKEN: &str =
     "What a command answered: the query waits until it shows what that command did.";
 const KEY: &str = "Makes the request safe to send again: the same key gets the same answer.";
+const SKU: &str = "The thing's stock-keeping unit.";
+const NO_ORDER: &str = "There is no such order.";
+const WRONG_STATUS: &str = "Where the order stands, this can't be done.";
+const CHANGED: &str = "It has changed meanwhile: another one has written.";
 
 /// What the handlers stand on. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -60,52 +69,88 @@ async fn index() -> impl IntoResponse {
     )
 }
 
+/// What a command takes and answers besides its body: its request may come again.
+fn command(route: Route<Shop>) -> Route<Shop> {
+    route
+        .header::<Key>(KEY_HEADER, KEY)
+        .with_header(
+            TOKEN_HEADER,
+            "Stands for what the command did: give it to queries.",
+        )
+        .may_have_header(
+            "Idempotency-Replayed",
+            "`true`: the same request came before, and this was its answer.",
+        )
+        .can_be_unavailable()
+}
+
+/// What a query takes and answers besides its parameters: it may have to show what a command did.
+fn query(route: Route<Shop>) -> Route<Shop> {
+    route
+        .header::<TokenText>(TOKEN_NAME, TOKEN)
+        .refuses(
+            410,
+            "What the token stands for was lost when a store was restored.",
+        )
+        .can_be_unavailable()
+}
+
 /// All routes of the platform's own API.
 fn api() -> Api<Shop> {
     let routes = vec![
         Route::get("/", "index", "What is where", index).answers_text(
             200,
-            "text/plain",
+            "text/plain; charset=utf-8",
             "A page to read.",
         ),
-        Route::post(
-            "/users",
-            "register_user",
-            "Register a user",
-            users::register,
+        command(
+            Route::post(
+                "/users",
+                "register_user",
+                "Register a user",
+                users::register,
+            )
+            .body::<users::RegisterBody>()
+            .answers::<users::RegisteredView>(201, "The user is registered.")
+            .with_header("Location", "Where the user is."),
         )
-        .header("Idempotency-Key", KEY)
-        .body::<users::RegisterBody>()
-        .answers::<users::RegisteredView>(201, "The user is registered."),
-        Route::get("/users/{id}", "user", "A user", users::one)
+        .refuses(409, CHANGED),
+        query(
+            Route::get("/users/{id}", "user", "A user", users::one)
+                .path("id", "The user's id.")
+                .answers::<users::UserView>(200, "The user."),
+        )
+        .refuses(404, "There is no such user."),
+        query(
+            Route::get(
+                "/users/{id}/orders",
+                "orders_of_user",
+                "A user's orders, newest first, 20 a page",
+                orders::of_user,
+            )
             .path("id", "The user's id.")
-            .header(TOKEN_HEADER, TOKEN)
-            .answers::<users::UserView>(200, "The user."),
-        Route::get(
-            "/users/{id}/orders",
-            "orders_of_user",
-            "A user's orders, newest first, 20 a page",
-            orders::of_user,
+            .query::<orders::PageAsked>()
+            .answers::<orders::OrderPage>(200, "The page."),
+        ),
+        command(
+            Route::post("/orders", "place_order", "Place an order", orders::place)
+                .body::<orders::PlaceBody>()
+                .answers::<orders::PlacedView>(
+                    201,
+                    "The order is taken. Payment and stock have their say after that.",
+                )
+                .with_header("Location", "Where the order is."),
         )
-        .path("id", "The user's id.")
-        .query("page", "Which page, from 1.")
-        .query(
-            "status",
-            "Only those that are `created`, `paid`, `confirmed`, `shipped` or `cancelled`.",
+        .refuses(
+            409,
+            "There is plainly not enough in stock: `errors` names the lines.",
+        ),
+        query(
+            Route::get("/orders/{id}", "order", "An order", orders::one)
+                .path("id", "The order's id.")
+                .answers::<orders::OrderView>(200, "The order."),
         )
-        .header(TOKEN_HEADER, TOKEN)
-        .answers::<orders::OrderPage>(200, "The page."),
-        Route::post("/orders", "place_order", "Place an order", orders::place)
-            .header("Idempotency-Key", KEY)
-            .body::<orders::PlaceBody>()
-            .answers::<orders::PlacedView>(
-                201,
-                "The order is taken. Payment and stock have their say after that.",
-            ),
-        Route::get("/orders/{id}", "order", "An order", orders::one)
-            .path("id", "The order's id.")
-            .header(TOKEN_HEADER, TOKEN)
-            .answers::<orders::OrderView>(200, "The order."),
+        .refuses(404, NO_ORDER),
         Route::get(
             "/orders/{id}/history",
             "order_history",
@@ -113,55 +158,70 @@ fn api() -> Api<Shop> {
             orders::history,
         )
         .path("id", "The order's id.")
-        .query("version", "As of this version; by default the last.")
+        .query::<orders::HistoryAsked>()
         .answers::<orders::HistoryView>(
             200,
             "The events up to that version, and the state that they lead to.",
-        ),
-        Route::post(
-            "/orders/{id}/pay",
-            "pay_order",
-            "Pay an order that was placed with `\"payment\": \"manual\"`",
-            orders::pay,
         )
-        .path("id", "The order's id.")
-        .header("Idempotency-Key", KEY)
-        .body::<orders::PayBody>()
-        .answers::<orders::AcceptedView>(202, "The card will be charged."),
-        Route::post(
-            "/orders/{id}/ship",
-            "ship_order",
-            "Ship a confirmed order",
-            orders::ship,
+        .refuses(404, NO_ORDER)
+        .can_be_unavailable(),
+        command(
+            Route::post(
+                "/orders/{id}/pay",
+                "pay_order",
+                "Pay an order that was placed with `\"payment\": \"manual\"`",
+                orders::pay,
+            )
+            .path("id", "The order's id.")
+            .body_or_none::<orders::PayBody>()
+            .answers::<orders::AcceptedView>(202, "The card will be charged."),
         )
-        .path("id", "The order's id.")
-        .header("Idempotency-Key", KEY)
-        .body::<orders::ShipBody>()
-        .answers::<orders::AcceptedView>(202, "It is shipped."),
-        Route::post(
-            "/orders/{id}/cancel",
-            "cancel_order",
-            "Cancel an order that is not shipped",
-            orders::cancel,
+        .refuses(404, NO_ORDER)
+        .refuses(409, WRONG_STATUS),
+        command(
+            Route::post(
+                "/orders/{id}/ship",
+                "ship_order",
+                "Ship a confirmed order",
+                orders::ship,
+            )
+            .path("id", "The order's id.")
+            .body::<orders::ShipBody>()
+            .answers::<orders::AcceptedView>(202, "It is shipped."),
         )
-        .path("id", "The order's id.")
-        .header("Idempotency-Key", KEY)
-        .body::<orders::CancelBody>()
-        .answers::<orders::AcceptedView>(202, "It is cancelled. What was paid is given back."),
-        Route::post(
-            "/stock/{sku}/receive",
-            "receive_stock",
-            "Put things that came in on their shelf",
-            stock::receive,
+        .refuses(404, NO_ORDER)
+        .refuses(409, WRONG_STATUS),
+        command(
+            Route::post(
+                "/orders/{id}/cancel",
+                "cancel_order",
+                "Cancel an order that is not shipped",
+                orders::cancel,
+            )
+            .path("id", "The order's id.")
+            .body_or_none::<orders::CancelBody>()
+            .answers::<orders::AcceptedView>(202, "It is cancelled. What was paid is given back."),
         )
-        .path("sku", "The thing's stock-keeping unit.")
-        .header("Idempotency-Key", KEY)
-        .body::<stock::ReceiveBody>()
-        .answers::<stock::ReceivedView>(202, "They are there."),
-        Route::get("/stock/{sku}", "shelf", "What is on a shelf", stock::one)
-            .path("sku", "The thing's stock-keeping unit.")
-            .header(TOKEN_HEADER, TOKEN)
-            .answers::<stock::ShelfView>(200, "The shelf."),
+        .refuses(404, NO_ORDER)
+        .refuses(409, WRONG_STATUS),
+        query(
+            Route::get("/stock/{sku}", "shelf", "What is on a shelf", stock::one)
+                .path_as::<SkuText>("sku", SKU)
+                .answers::<stock::ShelfView>(200, "The shelf."),
+        )
+        .refuses(404, "Nothing was ever put on such a shelf."),
+        command(
+            Route::post(
+                "/stock/{sku}/receive",
+                "receive_stock",
+                "Put things that came in on their shelf",
+                stock::receive,
+            )
+            .path_as::<SkuText>("sku", SKU)
+            .body::<stock::ReceiveBody>()
+            .answers::<stock::ReceivedView>(202, "They are there."),
+        )
+        .refuses(409, CHANGED),
         Route::get(
             "/faults",
             "faults",
@@ -176,7 +236,9 @@ fn api() -> Api<Shop> {
             faults::set,
         )
         .body::<faults::FaultsBody>()
-        .answers::<faults::FaultsView>(200, "The switches."),
+        .answers::<faults::FaultsView>(200, "The switches.")
+        .refuses(409, CHANGED)
+        .can_be_unavailable(),
         Route::get(
             "/invariants",
             "invariants",
@@ -186,7 +248,8 @@ fn api() -> Api<Shop> {
         .answers::<InvariantsView>(
             200,
             "What was found. Only what is found when all is quiet counts.",
-        ),
+        )
+        .can_be_unavailable(),
     ];
     let text = "Users, orders and stock. Commands answer a `Factum-Token`; queries that get it show what the command did.";
     Api::new("Order platform", env!("CARGO_PKG_VERSION"), text, routes)

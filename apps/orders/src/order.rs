@@ -6,6 +6,7 @@
 mod advice;
 pub use advice::{Short, short};
 mod aggregate;
+pub(crate) use aggregate::{ITEMS_MAX, TEXT_CHARS_MAX, TOTAL_MAX};
 pub use aggregate::{Order, OrderCommand, OrderError, PlaceOrder, Status};
 mod imports;
 mod reactors;

@@ -8,6 +8,7 @@ mod reactors;
 mod reservation;
 pub use reservation::{Ended, Reservation, ReservationCommand, ReservationStatus};
 mod shelf;
+pub(crate) use shelf::RECEIVED_MAX;
 pub use shelf::{Shelf, ShelfCommand, ShelfError};
 mod view;
 pub use view::{SHELVES, ShelfRow};

@@ -9,13 +9,16 @@ pub use access::{Access, Actor, InvalidToken, RefusedListen, Token, allow_listen
 mod problem;
 pub use problem::{FieldError, PROBLEM_JSON, Problem};
 mod reason;
-pub use reason::reason;
+pub use reason::{REASON_CHARS_MAX, reason};
 mod request;
 pub use request::{
     BODY_BYTES_MAX, BODY_READ_MAX, FromBody, FromBodyOrDefault, FromPath, FromQuery,
 };
 mod route;
 pub use route::{Api, Route};
+mod rules;
+mod shape;
+pub use shape::Shape;
 mod openapi;
 mod patience;
 mod serve;

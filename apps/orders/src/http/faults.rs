@@ -34,8 +34,10 @@ pub(super) struct FaultsBody {
     gateway_down: Option<bool>,
     notifier_down: Option<bool>,
     advice_hidden: Option<bool>,
+    #[schemars(range(max = FLAKY_TRIES_MAX))]
     flaky_tries: Option<u32>,
     /// Why, for the audit record.
+    #[schemars(length(max = web::REASON_CHARS_MAX))]
     reason: Option<String>,
 }
 
@@ -70,13 +72,6 @@ pub(super) async fn set(
     who: Option<Extension<Actor>>,
     FromBody(body): FromBody<FaultsBody>,
 ) -> Result<Json<FaultsView>, Problem> {
-    if body
-        .flaky_tries
-        .is_some_and(|tries| tries > FLAKY_TRIES_MAX)
-    {
-        return Err(Problem::invalid("a card can't be that flaky")
-            .field("flaky_tries", format!("must be at most {FLAKY_TRIES_MAX}")));
-    }
     let who = who.map_or_else(Actor::local, |Extension(who)| who);
     let by = By::new(
         who.name(),

@@ -1,7 +1,9 @@
 //! Orders over HTTP: placing, paying, shipping and cancelling them.
 
 mod show;
-pub(super) use show::{HistoryView, OrderPage, OrderView, history, of_user, one};
+pub(super) use show::{
+    HistoryAsked, HistoryView, OrderPage, OrderView, PageAsked, history, of_user, one,
+};
 
 use std::collections::BTreeMap;
 
@@ -18,47 +20,55 @@ use super::{
     Shop,
     command::{Asked, Refusal},
     freshness::unanswered,
+    texts::{Card, CurrencyText, SkuText, Words},
     users::must_be_registered,
 };
 use crate::{
-    contracts::{Currency, Item, OrderId, PaymentMode, Sku, UserId, quantities},
-    order::{LEVELS, Order, OrderCommand, OrderError, PlaceOrder, short},
+    contracts::{Currency, Item, OrderId, PaymentMode, SKU_CHARS_MAX, Sku, UserId, quantities},
+    order::{
+        ITEMS_MAX, LEVELS, Order, OrderCommand, OrderError, PlaceOrder, Status, TOTAL_MAX, short,
+    },
     platform::Role,
 };
-
-/// The longest name of a card, in characters.
-const CARD_CHARS_MAX: usize = 100;
 
 /// An order to place.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlaceBody {
     /// Who orders.
-    user_id: String,
-    /// What is ordered: 1 to 100 lines.
+    user_id: Words,
+    /// What is ordered.
+    #[schemars(length(min = 1, max = ITEMS_MAX))]
     items: Vec<ItemBody>,
     /// The currency of the prices; by default `KRW`.
     #[serde(default)]
-    currency: Option<String>,
+    currency: Option<CurrencyText>,
     /// When it is paid: `auto` (at once; the default) or `manual` (by `POST /orders/{id}/pay`).
     #[serde(default)]
     payment: PaymentBody,
     /// The card to charge. `card:declined` and `card:flaky` do what they say.
     #[serde(default)]
-    card: Option<String>,
+    card: Option<Card>,
 }
 
 /// A line of an order. It needs a `sku` or a `name`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{ "required": ["sku"] }, { "required": ["name"] }]))]
 pub(super) struct ItemBody {
+    /// What is ordered; by default it goes by its name.
     #[serde(default)]
-    sku: Option<String>,
+    #[schemars(with = "SkuText")]
+    sku: Option<SkuText>,
+    /// What it is called; by default by its SKU.
     #[serde(default)]
-    name: Option<String>,
-    /// How many, at least 1.
+    #[schemars(with = "Words")]
+    name: Option<Words>,
+    /// How many.
+    #[schemars(range(min = 1))]
     qty: u32,
     /// The price of one, in minor units.
+    #[schemars(range(max = TOTAL_MAX))]
     price: u64,
 }
 
@@ -75,7 +85,7 @@ pub(super) enum PaymentBody {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PayBody {
     /// The card to charge, if not the one that the order names.
-    card: Option<String>,
+    card: Option<Card>,
 }
 
 /// A shipment.
@@ -83,7 +93,7 @@ pub(super) struct PayBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct ShipBody {
     /// The carrier's number.
-    tracking: String,
+    tracking: Words,
 }
 
 /// A cancellation.
@@ -91,14 +101,14 @@ pub(super) struct ShipBody {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct CancelBody {
     /// Why.
-    reason: Option<String>,
+    reason: Option<Words>,
 }
 
 /// An order that was taken.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct PlacedView {
     order_id: String,
-    status: String,
+    status: Status,
     /// What it costs, in minor units.
     total_amount: u64,
     currency: String,
@@ -139,54 +149,38 @@ impl PlaceBody {
     /// The body as what the order service understands. All that is wrong is named at once.
     fn read(&self) -> Result<(UserId, Vec<Item>, Currency), Problem> {
         let mut errors = Vec::new();
-        let mut wrong = |field: String, message: String| errors.push(FieldError { field, message });
         let mut items = Vec::new();
-        for (
-            index,
-            ItemBody {
-                sku,
-                name,
-                qty,
-                price,
-            },
-        ) in self.items.iter().enumerate()
-        {
-            match sku.as_ref().or(name.as_ref()) {
-                None => wrong(
-                    format!("items[{index}].sku"),
-                    "is missing: a line needs a `sku` or a `name`".into(),
-                ),
-                Some(known) => items.push(Item {
-                    sku: Sku::from(known.as_str()),
-                    name: name.clone().unwrap_or_else(|| known.clone()),
-                    qty: *qty,
-                    price: *price,
-                }),
+        for (index, line) in self.items.iter().enumerate() {
+            let name = line.name.as_ref().map(|name| name.0.clone());
+            let sku = line.sku.as_ref().map(|sku| sku.0.clone());
+            let known = sku.or_else(|| name.clone()).unwrap_or_default();
+            if known.chars().count() > SKU_CHARS_MAX {
+                errors.push(FieldError {
+                    field: format!("items[{index}].name"),
+                    detail: format!(
+                        "must have 1 to {SKU_CHARS_MAX} printable characters where there is no `sku`"
+                    ),
+                });
             }
+            items.push(Item {
+                name: name.unwrap_or_else(|| known.clone()),
+                sku: Sku::from(known),
+                qty: line.qty,
+                price: line.price,
+            });
         }
-        let currency = match self.currency.clone().map(Currency::try_from) {
-            None => Currency::default(),
-            Some(Ok(currency)) => currency,
-            Some(Err(error)) => {
-                wrong("currency".into(), error.to_string());
-                Currency::default()
+        let currency = self.currency.clone().map(|text| Currency::try_from(text.0));
+        let currency = currency.unwrap_or_else(|| Ok(Currency::default()));
+        match currency {
+            Ok(currency) if errors.is_empty() => {
+                Ok((UserId::from(self.user_id.0.as_str()), items, currency))
             }
-        };
-        if let Some(problem) = self.card.as_deref().and_then(card_problem) {
-            wrong("card".into(), problem);
+            Ok(_) => Err(Problem::invalid("the order can't be taken").fields(errors)),
+            Err(error) => Err(Problem::invalid("the order can't be taken")
+                .fields(errors)
+                .field("currency", error.to_string())),
         }
-        if errors.is_empty() {
-            return Ok((UserId::from(self.user_id.as_str()), items, currency));
-        }
-        Err(Problem::invalid("the order can't be taken").fields(errors))
     }
-}
-
-/// What is wrong with a card's name, which comes back on many events.
-fn card_problem(card: &str) -> Option<String> {
-    let right =
-        (1..=CARD_CHARS_MAX).contains(&card.chars().count()) && !card.chars().any(char::is_control);
-    (!right).then(|| format!("must have 1 to {CARD_CHARS_MAX} printable characters"))
 }
 
 pub(super) async fn place(
@@ -205,7 +199,7 @@ pub(super) async fn place(
         |sum: u64, item: &Item| sum.saturating_add(item.price.saturating_mul(item.qty.into()));
     let answer = PlacedView {
         order_id: order_id.to_string(),
-        status: "created".into(),
+        status: Status::Created,
         total_amount: items.iter().fold(0, cost),
         currency: currency.to_string(),
         correlation_id: correlation_id.to_string(),
@@ -220,7 +214,7 @@ pub(super) async fn place(
         items,
         currency,
         payment,
-        card: body.card.clone(),
+        card: body.card.clone().map(|card| card.0),
     };
     let command = OrderCommand::Place(order);
     let done = shop
@@ -332,11 +326,8 @@ pub(super) async fn pay(
     asked: Asked,
     FromBodyOrDefault(body): FromBodyOrDefault<PayBody>,
 ) -> Result<Response, Problem> {
-    if let Some(problem) = body.card.as_deref().and_then(card_problem) {
-        return Err(Problem::invalid("the order can't be paid like that").field("card", problem));
-    }
     let command = OrderCommand::Pay {
-        card: body.card.clone(),
+        card: body.card.clone().map(|card| card.0),
     };
     act(&shop, id, command, "payment-requested", asked, &body).await
 }
@@ -348,7 +339,7 @@ pub(super) async fn ship(
     FromBody(body): FromBody<ShipBody>,
 ) -> Result<Response, Problem> {
     let command = OrderCommand::Ship {
-        tracking: body.tracking.clone(),
+        tracking: body.tracking.0.clone(),
     };
     act(&shop, id, command, "shipped", asked, &body).await
 }
@@ -362,7 +353,7 @@ pub(super) async fn cancel(
     let reason = body
         .reason
         .clone()
-        .unwrap_or_else(|| "cancelled by the user".into());
+        .map_or_else(|| "cancelled by the user".into(), |reason| reason.0);
     act(
         &shop,
         id,

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     contracts::Sku,
     platform::Role,
-    stock::{SHELVES, Shelf, ShelfCommand, ShelfError},
+    stock::{RECEIVED_MAX, SHELVES, Shelf, ShelfCommand, ShelfError},
 };
 
 /// Things that came in.
@@ -21,6 +21,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(super) struct ReceiveBody {
     /// How many.
+    #[schemars(range(min = 1, max = RECEIVED_MAX))]
     qty: u64,
 }
 

@@ -14,6 +14,7 @@ use super::{
     Shop,
     command::{Asked, Refusal},
     freshness::{Carried, unanswered},
+    texts::{Email, Words},
 };
 use crate::{
     contracts::UserId,
@@ -26,9 +27,9 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(super) struct RegisterBody {
     /// Their name.
-    name: String,
+    name: Words,
     /// Their e-mail address.
-    email: String,
+    email: Email,
 }
 
 /// A user that was registered.
@@ -71,8 +72,8 @@ pub(super) async fn register(
     };
     let command = RegisterUser {
         user_id: user_id.clone(),
-        name: body.name.clone(),
-        email: body.email.clone(),
+        name: body.name.0.clone(),
+        email: body.email.0.clone(),
     };
     let done = shop
         .execute::<User, _>(

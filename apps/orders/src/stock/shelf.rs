@@ -11,7 +11,7 @@ use crate::contracts::{
 };
 
 /// The most that comes in at once: with it no shelf overflows before the sun does.
-const RECEIVED_MAX: u64 = 1_000_000_000;
+pub(crate) const RECEIVED_MAX: u64 = 1_000_000_000;
 
 /// The shelf of one thing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]

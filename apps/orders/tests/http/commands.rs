@@ -1,5 +1,7 @@
 //! Commands: what is taken, what is refused, and what is taken once.
 
+use std::collections::BTreeSet;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -233,6 +235,60 @@ async fn a_wrong_request_names_the_field() {
         .await
         .is(404);
     }
+    shop.close().await;
+}
+
+/// A customer was told one field at a time, in the words of the language that this is written in: "missing field `qty`
+/// at line 1 column 7".
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_wrong_with_a_request_is_named_at_once_in_the_words_of_the_api() {
+    let shop = Shop::open().await;
+    let told = async |path: &str, body: Value| {
+        let answer = shop.post_keyed(path, "no key", &body).await;
+        let errors = answer.is(422)["errors"].as_array().unwrap().iter();
+        let errors = errors.map(|one| {
+            let text = |name: &str| one[name].as_str().unwrap().to_owned();
+            format!("{} {}", text("field"), text("detail"))
+        });
+        errors.collect::<BTreeSet<_>>()
+    };
+    let order = json!({
+        "items": [{ "price": -1 }, { "sku": "tea", "qty": "two", "price": 1, "colour": "red" }],
+        "currency": "won", "payment": "later", "card": " ",
+    });
+    let wrong = told("/orders", order).await;
+    assert_eq!(
+        wrong.iter().collect::<Vec<_>>(),
+        [
+            "Idempotency-Key must be 1 to 200 visible ASCII characters",
+            "card must have 1 to 100 printable characters",
+            "currency must be three capital letters, such as `KRW`",
+            "items[0].price must be a whole number from 0 to 1000000000000",
+            "items[0].qty is missing",
+            "items[0].sku is missing: one of `sku` and `name` is needed",
+            "items[1].colour is not known here (known: `name`, `price`, `qty`, `sku`)",
+            "items[1].qty must be a whole number from 1 to 4294967295",
+            "payment must be `auto` or `manual`",
+            "user_id is missing",
+        ]
+    );
+    let wrong = told("/stock/%00/receive", json!({ "qty": 0 })).await;
+    assert_eq!(
+        wrong.iter().collect::<Vec<_>>(),
+        [
+            "Idempotency-Key must be 1 to 200 visible ASCII characters",
+            "qty must be a whole number from 1 to 1000000000",
+            "sku must have 1 to 128 printable characters",
+        ]
+    );
+    let wrong = told("/users", json!({ "name": "", "email": "kim" })).await;
+    assert_eq!(
+        wrong.iter().skip(1).collect::<Vec<_>>(),
+        [
+            "email must be an e-mail address, such as `kim@example.org`",
+            "name must have 1 to 200 printable characters",
+        ]
+    );
     shop.close().await;
 }
 

@@ -7,7 +7,7 @@ use factum::Audited;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::page::limit;
+use super::page::{Limit, limit};
 use crate::{
     Admin,
     web::{FromQuery, Problem},
@@ -38,11 +38,15 @@ struct EntryView {
     reason: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Asked {
+    /// Only of this service.
     service: Option<String>,
+    /// `next` of the page before: only what is older than its last entries.
     before: Option<String>,
+    /// How many at most.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<u64>,
 }
 

@@ -138,9 +138,10 @@ struct PartitionView {
     clean: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Asked {
+    /// Only of this service.
     service: Option<String>,
 }
 

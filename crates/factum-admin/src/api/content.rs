@@ -85,15 +85,22 @@ pub(crate) fn present<'de, D: Deserializer<'de>>(
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
+/// What has to be there of the members that [`given`] takes, as a schema says it.
+pub(crate) fn one_of_the_values() -> serde_json::Value {
+    serde_json::json!([{ "required": ["value"] }, { "required": ["value_base64"] }])
+}
+
 /// The bytes that a request gives as a value: JSON as it was written, or base64.
 pub(crate) fn given(json: Option<Box<RawValue>>, base64: Option<&str>) -> Result<Bytes, Problem> {
     match (json, base64) {
         (Some(json), None) => Ok(json.get().to_owned().into()),
-        (None, Some(base64)) => match BASE64_STANDARD.decode(base64) {
-            Ok(bytes) => Ok(bytes.into()),
-            Err(error) => Err(Problem::invalid("the value can't be read")
-                .field("value_base64", format!("is not base64: {error}"))),
-        },
+        (None, Some(base64)) => {
+            match BASE64_STANDARD.decode(base64) {
+                Ok(bytes) => Ok(bytes.into()),
+                Err(_) => Err(Problem::invalid("the value can't be read")
+                    .field("value_base64", "must be base64")),
+            }
+        }
         (None, None) => Err(Problem::invalid("the value is missing").field(
             "value",
             "is missing: give `value` (JSON) or `value_base64` (anything)",

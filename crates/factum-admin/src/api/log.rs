@@ -10,7 +10,10 @@ use factum::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{content::key_text, page::limit};
+use super::{
+    content::key_text,
+    page::{Cursor, Limit, Name, Place, limit},
+};
 use crate::{
     Admin,
     web::{FromPath, FromQuery, Problem},
@@ -136,12 +139,19 @@ impl EventView {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StreamsAsked {
+    /// Only of this service.
     service: Option<String>,
+    /// Only of this category.
+    #[schemars(with = "Option<Name>")]
     category: Option<String>,
+    /// Go on behind this: `next` of the page before.
+    #[schemars(with = "Option<Cursor>")]
     after: Option<String>,
+    /// How many at most.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<u64>,
 }
 
@@ -228,10 +238,13 @@ fn no_stream(stream: &StreamId) -> Problem {
     Problem::not_found(format!("stream `{stream}` has no events"))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StreamAsked {
+    /// Only events behind this version.
     after: Option<u64>,
+    /// How many at most.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<u64>,
 }
 
@@ -279,9 +292,10 @@ pub(crate) async fn stream(
     }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StateAsked {
+    /// The version; by default the last.
     version: Option<u64>,
 }
 
@@ -337,14 +351,22 @@ pub(crate) async fn state(
     }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventsAsked {
+    /// The service. Needed when there are several: their logs have no order between them.
     service: Option<String>,
+    /// Only of this category.
+    #[schemars(with = "Option<Name>")]
     category: Option<String>,
+    /// Only of this type.
     #[serde(rename = "type")]
     event_type: Option<String>,
+    /// Go on behind this place, `<epoch>-<position>`: `next` of the page before.
+    #[schemars(with = "Option<Place>")]
     after: Option<String>,
+    /// How many at most.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<u64>,
 }
 

@@ -5,7 +5,7 @@ use factum::{Accepted, At, Group, InboxId, Position, StoreId, Topic};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::page::{needed_reason, reason};
+use super::page::{NeededReason, Place, Reason, Source, needed_reason, reason};
 use crate::{
     Admin,
     admin::Sender,
@@ -21,6 +21,7 @@ pub(crate) struct Rewind {
     to: u64,
     /// Why, for the audit record.
     #[serde(default)]
+    #[schemars(with = "Reason")]
     reason: Option<String>,
 }
 
@@ -57,12 +58,14 @@ pub(crate) struct Accept {
     /// The service that has the group.
     service: String,
     /// The id of the store whose messages are missing.
+    #[schemars(with = "Source")]
     source: String,
     /// `<epoch>-<position>`: what comes up to this place is left out for good, and the group goes on behind it.
+    #[schemars(with = "Place")]
     from: String,
     /// Why it is right that the effects of what is missing will be missing.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(with = "NeededReason", required)]
     reason: Option<String>,
 }
 

@@ -1,15 +1,78 @@
 //! What many requests have in common: how many, from where on, and why.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::web::Problem;
 pub(crate) use crate::web::reason;
+use crate::web::{Problem, REASON_CHARS_MAX};
 
 /// How many a page has, unless asked for otherwise.
 const LIMIT: usize = 100;
 /// How many a page has at most.
 pub(crate) const LIMIT_MAX: usize = 500;
+
+/// What parts of requests have to be, for the fields that hold them.
+macro_rules! taken {
+    ($($(#[$doc:meta])* $name:ident: $schema:tt),+ $(,)?) => {$(
+        $(#[$doc])*
+        pub(crate) enum $name {}
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    )+};
+}
+
+taken! {
+    /// The size of a page.
+    Limit: { "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT },
+    /// The name of a category, a group or a topic.
+    Name: {
+        "type": "string",
+        "pattern": "^[A-Za-z0-9._-]{1,249}$",
+        "x-must": "be 1 to 249 letters, digits, `.`, `_` or `-`",
+    },
+    /// A place in a log.
+    Place: {
+        "type": "string",
+        "pattern": "^(0|[0-9]+-[0-9]+)$",
+        "x-must": "be `<epoch>-<position>`, or `0`",
+    },
+    /// The id of a store.
+    Source: {
+        "type": "string",
+        "format": "uuid",
+        "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+        "x-must": "be the id of a store, as `GET /admin/services` shows it",
+    },
+    /// Where a list over several services goes on.
+    Cursor: {
+        "type": "string",
+        "pattern": "^[^/]+/.",
+        "x-must": "be `next` of the page before, as it is",
+    },
+    /// A reason, for the audit record.
+    Reason: { "type": ["string", "null"], "maxLength": REASON_CHARS_MAX },
+    /// A reason where there has to be one.
+    NeededReason: {
+        "type": "string",
+        "maxLength": REASON_CHARS_MAX,
+        "pattern": "\\S",
+        "x-must": "say why this is right, in at most 2000 characters",
+    },
+}
 
 /// The size of a page that was asked for.
 pub(crate) fn limit(asked: Option<u64>) -> Result<usize, Problem> {
@@ -27,6 +90,7 @@ pub(crate) fn limit(asked: Option<u64>) -> Result<usize, Problem> {
 pub(crate) struct Why {
     /// Why, for the audit record.
     #[serde(default)]
+    #[schemars(with = "Reason")]
     pub(crate) reason: Option<String>,
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     log::{bad_cursor, cursor},
-    page::limit,
+    page::{Cursor, Limit, Name, limit},
 };
 use crate::{
     Admin,
@@ -57,14 +57,23 @@ impl From<StateView> for ParkedState {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Asked {
+    /// Only of this service.
     service: Option<String>,
+    /// Only of this group.
+    #[schemars(with = "Option<Name>")]
     group: Option<String>,
+    /// Only in this state.
     state: Option<StateView>,
+    /// Only with this cause, as the counts show it.
     cause: Option<String>,
+    /// Go on behind this: `next` of the page before.
+    #[schemars(with = "Option<Cursor>")]
     after: Option<String>,
+    /// How many at most.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<u64>,
 }
 

@@ -69,9 +69,10 @@ fn view(service: &RunningService, status: ProjectionStatus) -> ProjectionView {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Asked {
+    /// Only of this service.
     service: Option<String>,
 }
 

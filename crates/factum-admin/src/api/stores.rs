@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    page::{Why, needed_reason, reason},
+    page::{NeededReason, Why, needed_reason, reason},
     services::{ServiceView, view},
 };
 use crate::{
@@ -30,10 +30,11 @@ pub(crate) struct OpenEpoch {
     /// Which one: greater than every one that the store ever used. Absent: the present time in milliseconds, or one
     /// more than the greatest that is found in the store and at the ends of the topics.
     #[serde(default)]
+    #[schemars(range(max = EPOCH_MAX))]
     epoch: Option<u64>,
     /// What was restored or copied, and why.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(with = "NeededReason", required)]
     reason: Option<String>,
 }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     content::{self, Content, HeaderView, key_text},
-    page::{limit, reason},
+    page::{Limit, Reason, limit, reason},
 };
 use crate::{
     Admin,
@@ -113,11 +113,15 @@ fn partition(spec: &TopicSpec, asked: u32) -> Result<u32, Problem> {
     ))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Asked {
+    /// Only of this partition.
     partition: Option<u32>,
+    /// From this offset on; by default from the oldest.
     offset: Option<u64>,
+    /// How many at most.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<u64>,
 }
 
@@ -201,6 +205,7 @@ pub(crate) async fn messages(
 /// A message to publish: `value` or `value_base64` has to be there.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = content::one_of_the_values()))]
 pub(crate) struct Publish {
     /// The key, which decides the partition, as Kafka's Java client would. Without one the message is in no order
     /// with any other.
@@ -218,6 +223,7 @@ pub(crate) struct Publish {
     value_base64: Option<String>,
     /// Why, for the audit record.
     #[serde(default)]
+    #[schemars(with = "Reason")]
     reason: Option<String>,
 }
 

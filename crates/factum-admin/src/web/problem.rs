@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// The longest detail and message, and the longest name of a field, in characters. They repeat parts of a request,
+/// The longest detail, and the longest name of a field, in characters. They repeat parts of a request,
 /// which may be as long as they like.
 const TEXT_CHARS_MAX: usize = 1_000;
 /// How many fields are named at most: an order of a hundred lines with everything wrong.
@@ -27,7 +27,7 @@ pub struct FieldError {
     /// The field, such as `items[0].qty`, a parameter's or header's name, or `body` for the body as a whole.
     pub field: String,
     /// What is wrong with it, and what would be right.
-    pub message: String,
+    pub detail: String,
 }
 
 /// A refusal or failure, as a client reads it.
@@ -147,10 +147,10 @@ impl Problem {
 
     /// This problem, with what is wrong with a field.
     #[must_use]
-    pub fn field(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn field(mut self, field: impl Into<String>, detail: impl Into<String>) -> Self {
         self.errors.push(FieldError {
             field: field.into(),
-            message: message.into(),
+            detail: detail.into(),
         });
         self
     }
@@ -209,9 +209,9 @@ impl IntoResponse for Problem {
         }
         let mut errors = self.errors;
         errors.truncate(ERRORS_MAX);
-        for FieldError { field, message } in &mut errors {
+        for FieldError { field, detail } in &mut errors {
             cut(field);
-            cut(message);
+            cut(detail);
         }
         let mut detail = self.detail;
         cut(&mut detail);
@@ -251,7 +251,7 @@ mod tests {
         let problem = Problem::invalid(&long)
             .fields((0..1_000).map(|_| FieldError {
                 field: "items[0]".into(),
-                message: "x".into(),
+                detail: "x".into(),
             }))
             .field("behind the last that is named", "x");
         let body = axum::body::to_bytes(problem.into_response().into_body(), usize::MAX).await;

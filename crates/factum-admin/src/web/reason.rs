@@ -3,7 +3,7 @@
 use super::Problem;
 
 /// The longest reason, in characters: the audit record is kept for ever.
-const REASON_CHARS_MAX: usize = 2_000;
+pub const REASON_CHARS_MAX: usize = 2_000;
 
 /// A reason within its bound.
 ///

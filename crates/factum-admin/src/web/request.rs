@@ -1,4 +1,7 @@
 //! Requests: how paths, queries and bodies are read, each with a bound, and with problems that name the field.
+//!
+//! A [`Route`](super::Route) has checked its requests by then, all fields at once; without one, the first that can't be
+//! read is named.
 
 use std::time::Duration;
 
@@ -10,13 +13,12 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::Problem;
 
 /// The largest body that is read: the largest message of a topic, in base64, and room for the rest.
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// What a problem calls the body as a whole.
-const BODY: &str = "body";
 /// How long a body may take to arrive.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(10);
 
@@ -43,15 +45,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for FromBody<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        if !is_json(&parts.headers) {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "not-json",
-                "The body is not JSON",
-                "send JSON, and say so: `Content-Type: application/json`",
-            ));
-        }
-        let bytes = read(&parts.headers, body).await?;
+        let bytes = read_json(&parts.headers, body).await?;
         parse_body(&bytes).map(Self)
     }
 }
@@ -60,7 +54,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for FromBodyO
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if http_body_is_empty(request.body()) {
+        if is_empty(request.body()) {
             return Ok(Self(T::default()));
         }
         FromBody::from_request(request, state)
@@ -69,7 +63,8 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for FromBodyO
     }
 }
 
-fn http_body_is_empty(body: &Body) -> bool {
+/// Whether there is no body.
+pub(super) fn is_empty(body: &Body) -> bool {
     use hyper::body::Body as _;
     body.is_end_stream()
 }
@@ -90,7 +85,16 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+/// Reads a body that is said to be JSON.
+pub(super) async fn read_json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    if !is_json(headers) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not-json",
+            "The body is not JSON",
+            "send JSON, and say so: `Content-Type: application/json`",
+        ));
+    }
     let too_large = || {
         Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -110,8 +114,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
         let mut bytes = BytesMut::new();
         let mut chunks = body.into_data_stream();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk
-                .map_err(|error| Problem::unreadable(format!("the body broke off: {error}")))?;
+            let chunk = chunk.map_err(|_| Problem::unreadable("the body broke off"))?;
             if bytes.len() + chunk.len() > BODY_BYTES_MAX {
                 return Err(too_large());
             }
@@ -135,54 +138,38 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
         .unwrap_or_else(|_| Err(too_slow()))
 }
 
+/// The one JSON value that `bytes` are.
+pub(super) fn as_json(bytes: &[u8]) -> Result<&RawValue, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Problem::unreadable(format!(
+            "the body is not one JSON value: it can be read up to line {line}, column {column}"
+        ))
+    })
+}
+
 fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    expect_object(bytes)?;
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = as_json(bytes)?.get();
+    // What is derived reads an array as well, by the order of the fields.
+    if !value.starts_with('{') {
+        return Err(
+            Problem::invalid("the body has to be a JSON object, such as `{}`")
+                .field("body", "must be a JSON object"),
+        );
+    }
+    let mut json = serde_json::Deserializer::from_str(value);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
-        let error = error.into_inner();
-        if !error.is_data() {
-            return Problem::unreadable(format!("the body is not JSON: {error}"));
-        }
-        wrong_field(
-            "the body has a field that is not right",
-            &field,
-            &without_place(&error.to_string()),
-        )
-    })?;
-    json.end().map_err(|error| {
-        Problem::unreadable(format!("the body is more than one JSON value: {error}"))
-    })?;
-    Ok(value)
+        wrong_field(&field, &error.into_inner().to_string())
+    })
 }
 
-/// Refuses a body that is another JSON value: what is derived reads an array as well, by the order of the fields.
-fn expect_object(bytes: &[u8]) -> Result<(), Problem> {
-    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    let what = match first {
-        Some(b'[') => "an array",
-        Some(b'"') => "a text",
-        Some(b'-' | b'0'..=b'9') => "a number",
-        Some(b't' | b'f') => "a truth value",
-        Some(b'n') => "null",
-        // An object, or nothing that can be read: the reader says what is wrong with it.
-        _ => return Ok(()),
-    };
-    // What is no JSON at all is a mistake of another kind.
-    serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
-        .map_err(|error| Problem::unreadable(format!("the body is not JSON: {error}")))?;
-    Err(Problem::invalid(format!(
-        "the body has to be a JSON object, such as `{{}}`, and is {what}"
-    ))
-    .field(BODY, "must be a JSON object"))
-}
-
-/// The field's own message; where a field is missing or unknown, serde names it only there.
-fn wrong_field(detail: &str, path: &str, message: &str) -> Problem {
-    let named = ["missing field `", "unknown field `"]
-        .iter()
-        .find_map(|start| message.strip_prefix(start)?.split('`').next());
-    let field = match (path, named) {
+/// A field that can't be read, in the words of an API: the reader's own are for those who know its language. It names
+/// fields that are missing or unknown in these words only.
+fn wrong_field(path: &str, message: &str) -> Problem {
+    let named = |start: &str| message.strip_prefix(start)?.split('`').next();
+    let (missing, unknown) = (named("missing field `"), named("unknown field `"));
+    let field = match (path, missing.or(unknown)) {
         ("." | "", Some(named)) => named.to_owned(),
         // The path of an unknown field ends with it already.
         (path, Some(named)) if path == named || path.ends_with(&format!(".{named}")) => {
@@ -191,20 +178,12 @@ fn wrong_field(detail: &str, path: &str, message: &str) -> Problem {
         (path, Some(named)) => format!("{path}.{named}"),
         (path, None) => path.to_owned(),
     };
-    let message = if message.starts_with("missing field") {
-        "is missing"
-    } else {
-        message
+    let what = match (missing, unknown) {
+        (Some(_), _) => "is missing",
+        (_, Some(_)) => "is not known here",
+        _ => "can't be read: see the description of this API",
     };
-    Problem::invalid(detail).field(field, message)
-}
-
-/// The message without ` at line 1 column 17`: the field says more.
-fn without_place(message: &str) -> String {
-    message
-        .rsplit_once(" at line ")
-        .map_or(message, |(message, _)| message)
-        .to_owned()
+    Problem::invalid("the request can't be taken as it is: see `errors`").field(field, what)
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for FromQuery<T> {
@@ -217,35 +196,34 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for FromQuery<T> {
 
 fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     // Read as pairs first: the reader of pairs alone knows the name of a value that it can't read.
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
-        .map_err(|error| Problem::unreadable(format!("the query can't be read: {error}")))?;
+    let pairs = pairs(query)?;
     let pairs = serde::de::value::MapDeserializer::new(
         pairs.into_iter().map(|(name, value)| (name, Loose(value))),
     );
     serde_path_to_error::deserialize(pairs).map_err(
         |error: serde_path_to_error::Error<serde::de::value::Error>| {
             let field = error.path().to_string();
-            wrong_field(
-                "the query has a parameter that is not right",
-                &field,
-                &error.into_inner().to_string(),
-            )
+            wrong_field(&field, &error.into_inner().to_string())
         },
     )
+}
+
+/// The names and values of a query.
+pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
+    serde_urlencoded::from_str(query).map_err(|_| {
+        Problem::unreadable("the query can't be read: write it as `name=value&name=value`")
+    })
 }
 
 /// A query's value: a text that also reads as a number or a truth value where one is wanted.
 struct Loose(String);
 
 macro_rules! parsed {
-    ($($method:ident => $visit:ident: $what:literal),* $(,)?) => {$(
+    ($($method:ident => $visit:ident),* $(,)?) => {$(
         fn $method<V: serde::de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
             match self.0.parse() {
                 Ok(value) => visitor.$visit(value),
-                Err(_) => Err(serde::de::Error::custom(format!(
-                    concat!("`{}` is not ", $what),
-                    self.0.chars().take(60).collect::<String>(),
-                ))),
+                Err(_) => visitor.visit_string(self.0),
             }
         }
     )*};
@@ -286,11 +264,11 @@ impl<'de> serde::Deserializer<'de> for Loose {
     }
 
     parsed! {
-        deserialize_bool => visit_bool: "`true` or `false`",
-        deserialize_u16 => visit_u16: "a number from 0 to 65535",
-        deserialize_u32 => visit_u32: "a number from 0 to 4294967295",
-        deserialize_u64 => visit_u64: "a number from 0 on",
-        deserialize_i64 => visit_i64: "a whole number",
+        deserialize_bool => visit_bool,
+        deserialize_u16 => visit_u16,
+        deserialize_u32 => visit_u32,
+        deserialize_u64 => visit_u64,
+        deserialize_i64 => visit_i64,
     }
 
     serde::forward_to_deserialize_any! {
@@ -313,10 +291,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for FromPat
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(value)) => Ok(Self(value)),
-            Err(rejection) => Err(Problem::not_found(format!(
-                "the path names nothing: {}",
-                rejection.body_text()
-            ))),
+            Err(_) => Err(Problem::not_found("the path names nothing")),
         }
     }
 }

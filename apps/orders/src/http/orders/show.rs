@@ -26,15 +26,14 @@ const PAGE_ORDERS: u32 = 20;
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http) struct OrderView {
     order_id: String,
-    /// `created`, `paid`, `confirmed`, `shipped` or `cancelled`.
-    status: String,
+    status: Status,
     user: UserView,
     items: Vec<ItemView>,
     /// What it costs, in minor units.
     total_amount: u64,
     currency: String,
-    /// `auto` or `manual`.
-    payment: &'static str,
+    /// When it is paid.
+    payment: PaymentMode,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_method: Option<String>,
     /// The carrier's number.
@@ -43,7 +42,9 @@ pub(in crate::http) struct OrderView {
     /// Why it was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     cancel_reason: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
+    #[schemars(extend("format" = "date-time"))]
     updated_at: String,
 }
 
@@ -83,7 +84,7 @@ impl From<OrderRow> for OrderView {
         let known = |text: String| Some(text).filter(|text| !text.is_empty());
         Self {
             order_id: row.order_id.to_string(),
-            status: row.status.to_string(),
+            status: row.status,
             user: UserView {
                 user_id: row.user_id.to_string(),
                 name: known(row.user_name),
@@ -92,10 +93,7 @@ impl From<OrderRow> for OrderView {
             items: row.items.into_iter().map(ItemView::from).collect(),
             total_amount: row.total_amount,
             currency: row.currency.to_string(),
-            payment: match row.payment {
-                PaymentMode::Auto => "auto",
-                PaymentMode::Manual => "manual",
-            },
+            payment: row.payment,
             payment_method: row.payment_method,
             tracking: row.tracking,
             cancel_reason: row.cancel_reason,
@@ -135,11 +133,14 @@ pub(in crate::http) async fn one(
         .ok_or_else(|| no_order(&id))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct PageAsked {
+    /// Which page, from 1.
+    #[schemars(range(min = 1, max = PAGE_NUMBER_MAX))]
     page: Option<u32>,
-    status: Option<String>,
+    /// Only those that stand there.
+    status: Option<Status>,
 }
 
 /// A page of a user's orders.
@@ -163,20 +164,7 @@ pub(in crate::http) async fn of_user(
     Carried(token): Carried,
 ) -> Result<Json<OrderPage>, Problem> {
     let page = asked.page.unwrap_or(1);
-    if !(1..=PAGE_NUMBER_MAX).contains(&page) {
-        return Err(Problem::invalid("there is no such page")
-            .field("page", format!("must be from 1 to {PAGE_NUMBER_MAX}")));
-    }
-    let status = match asked.status.as_deref() {
-        None => None,
-        Some(text) => Some(Status::parse(text).ok_or_else(|| {
-            Problem::invalid("there is no such status").field(
-                "status",
-                "must be `created`, `paid`, `confirmed`, `shipped` or `cancelled`",
-            )
-        })?),
-    };
-    let query = by_user(&UserId::from(id.as_str()), status, page);
+    let query = by_user(&UserId::from(id.as_str()), asked.status, page);
     let found = shop
         .platform
         .queries(Role::Order)
@@ -198,9 +186,11 @@ pub(in crate::http) async fn of_user(
     }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct HistoryAsked {
+    /// As of this version; by default the last.
+    #[schemars(range(min = 1))]
     version: Option<u64>,
 }
 
@@ -225,6 +215,7 @@ struct EventView {
     #[serde(rename = "type")]
     event_type: String,
     event_id: String,
+    #[schemars(extend("format" = "date-time"))]
     at: String,
     correlation_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,7 @@ use crate::{
     admin::Sender,
     api::{
         content,
-        page::{needed_reason, reason},
+        page::{Name, NeededReason, Reason, needed_reason, reason},
     },
     web::{FromBody, FromBodyOrDefault, FromPath, Problem},
 };
@@ -24,6 +24,7 @@ pub(crate) struct RedriveOne {
     /// Only if it is at this revision: as you saw it.
     revision: Option<u64>,
     /// Why, for the audit record.
+    #[schemars(with = "Reason")]
     reason: Option<String>,
 }
 
@@ -36,20 +37,21 @@ pub(crate) struct Discard {
     revision: Option<u64>,
     /// Why it is right that its effect will be missing.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(with = "NeededReason", required)]
     reason: Option<String>,
 }
 
 /// An edit: `value` or `value_base64` has to be there.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = content::one_of_the_values()))]
 pub(crate) struct Edit {
     /// Only if it is at this revision: as you saw it.
     #[serde(default)]
     revision: Option<u64>,
     /// Why the original is wrong.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(with = "NeededReason", required)]
     reason: Option<String>,
     /// The new value, when it is JSON. Kept as it is written.
     #[serde(default, deserialize_with = "content::present")]
@@ -67,16 +69,19 @@ pub(crate) struct RedriveMany {
     /// Only of this service.
     service: Option<String>,
     /// Only of this group.
+    #[schemars(with = "Option<Name>")]
     group: Option<String>,
     /// Only with this cause, as the counts show it.
     cause: Option<String>,
     /// With `group` and `topic`: the one that this key waits behind.
     key: Option<String>,
     /// The topic of the key.
+    #[schemars(with = "Option<Name>")]
     topic: Option<String>,
     /// All, when nothing else says which.
     all: bool,
     /// Why, for the audit record.
+    #[schemars(with = "Reason")]
     reason: Option<String>,
 }
 
