@@ -12,7 +12,7 @@
 //! | `stock` | the stock service's | order for reservations, SKU for shelves |
 
 mod ids;
-pub use ids::{Currency, InvalidCurrency, OrderId, Sku, UserId};
+pub use ids::{Currency, InvalidCurrency, OrderId, SKU_CHARS_MAX, Sku, UserId};
 mod items;
 pub use items::{Item, quantities};
 mod orders;

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, AuditEntry, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
+    Answered, At, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
     Fence, InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount,
     ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
     ProjectionState, Prune, Record, RelayClaim, Signal, Snapshot, Start, Store, StoreCapabilities,
@@ -238,8 +238,8 @@ impl Store for Witness {
         self.inner.answered(scope, key).await
     }
 
-    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error> {
-        self.inner.audit(limit).await
+    async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<Audited>, Error> {
+        self.inner.audit(before, limit).await
     }
 
     async fn prune(&self, prune: Prune) -> Result<u64, Error> {

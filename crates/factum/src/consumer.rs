@@ -21,8 +21,8 @@ use std::{
 
 use factum_core::{
     AcceptedLoss, Advance, At, Broker, Commit, CommitError, Consumed, Consumer, Error, InboxId,
-    InboxRow, Input, Lasts, Link, Memory, Message, Partition, Start, Subscription, TopicPartition,
-    VoidInput,
+    InboxRow, Input, Lasts, Link, Loss, Memory, Message, Partition, Start, Subscription,
+    TopicPartition, VoidInput,
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -353,11 +353,11 @@ impl Member {
                 advance: Advance::default(),
                 trying: None,
                 release: false,
-                accept: Some(AcceptedLoss {
+                accept: Some(Loss::Missing(AcceptedLoss {
                     source,
                     last: At::ZERO,
                     from,
-                }),
+                })),
             });
             let committed = store.commit(commit).await;
             let committed = committed.map_err(|error| match error {

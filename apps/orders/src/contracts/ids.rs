@@ -54,6 +54,9 @@ id!(
     Sku
 );
 
+/// The longest SKU, in characters: each names a shelf, and what names one fits in 512 bytes.
+pub const SKU_CHARS_MAX: usize = 128;
+
 /// A currency: three capital letters, as ISO 4217 writes them.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::contracts::{
     Currency, Item, OrderCancelled, OrderConfirmed, OrderCreated, OrderEvent, OrderId, OrderPaid,
-    OrderPaymentRequested, OrderShipped, PaymentMode, UserId,
+    OrderPaymentRequested, OrderShipped, PaymentMode, SKU_CHARS_MAX, UserId,
 };
 
 /// How many lines an order may have: with all names at their longest it stays far below what a message may weigh.
-const ITEMS_MAX: usize = 100;
+pub(crate) const ITEMS_MAX: usize = 100;
 
 /// The most that one order may cost, in minor units: sums of many orders still fit 64 bits.
-const TOTAL_MAX: u64 = 1_000_000_000_000;
+pub(crate) const TOTAL_MAX: u64 = 1_000_000_000_000;
 
 /// The longest text in an order, in characters.
-const TEXT_CHARS_MAX: usize = 200;
+pub(crate) const TEXT_CHARS_MAX: usize = 200;
 
 /// An order as far as it decides on itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -222,7 +222,7 @@ impl Aggregate for Order {
             (OrderCommand::Pay { .. }, _) => return wrong("paid"),
 
             (OrderCommand::Ship { tracking }, Status::Confirmed) => {
-                text("tracking", &tracking)?;
+                words("tracking", &tracking)?;
                 vec![OrderShipped { order_id, tracking }.into()]
             }
             (OrderCommand::Ship { .. }, _) => return wrong("shipped"),
@@ -231,7 +231,7 @@ impl Aggregate for Order {
                 return wrong("cancelled");
             }
             (OrderCommand::Cancel { reason }, _) => {
-                text("reason", &reason)?;
+                words("reason", &reason)?;
                 vec![OrderCancelled { order_id, reason }.into()]
             }
 
@@ -283,14 +283,18 @@ fn place(order: PlaceOrder) -> Result<OrderCreated, OrderError> {
         payment,
         card,
     } = order;
-    text("user_id", user_id.as_str())?;
+    words("user_id", user_id.as_str())?;
     if items.is_empty() || items.len() > ITEMS_MAX {
         return invalid("items", format!("must be 1 to {ITEMS_MAX} items"));
     }
     let mut total_amount = 0_u64;
     for (index, item) in items.iter().enumerate() {
-        text(&format!("items[{index}].sku"), item.sku.as_str())?;
-        text(&format!("items[{index}].name"), &item.name)?;
+        text(
+            &format!("items[{index}].sku"),
+            item.sku.as_str(),
+            SKU_CHARS_MAX,
+        )?;
+        words(&format!("items[{index}].name"), &item.name)?;
         if item.qty == 0 {
             return invalid(&format!("items[{index}].qty"), "must be at least 1".into());
         }
@@ -316,14 +320,18 @@ fn place(order: PlaceOrder) -> Result<OrderCreated, OrderError> {
     })
 }
 
-fn text(field: &str, text: &str) -> Result<(), OrderError> {
+fn words(field: &str, words: &str) -> Result<(), OrderError> {
+    text(field, words, TEXT_CHARS_MAX)
+}
+
+fn text(field: &str, text: &str, chars_max: usize) -> Result<(), OrderError> {
     if text.trim().is_empty()
-        || text.chars().count() > TEXT_CHARS_MAX
+        || text.chars().count() > chars_max
         || text.chars().any(char::is_control)
     {
         return invalid(
             field,
-            format!("must have 1 to {TEXT_CHARS_MAX} printable characters"),
+            format!("must have 1 to {chars_max} printable characters"),
         );
     }
     Ok(())

@@ -185,6 +185,10 @@ async fn a_wrong_request_names_the_field() {
         (with(|body| body["items"] = json!([])), "items"),
         (with(|body| body["items"] = json!("tea")), "items"),
         (
+            with(|body| body["items"][0] = json!(["tea", null, 1, 500])),
+            "items[0]",
+        ),
+        (
             with(|body| {
                 body["items"] = json!(vec![json!({ "sku": "a", "qty": 1, "price": 1 }); 101]);
             }),
@@ -204,6 +208,7 @@ async fn a_wrong_request_names_the_field() {
         shop.post("/orders", &body).await.refuses(422, field);
     }
     for (body, field) in [
+        (json!(["Kim", "kim@example.org"]), "body"),
         (json!({ "name": "Kim" }), "email"),
         (json!({ "name": "Kim", "email": "kim" }), "email"),
         (json!({ "name": " ", "email": "kim@example.org" }), "name"),

@@ -14,7 +14,7 @@ use crate::{
 const TRIES: u32 = 600;
 
 /// And how long that may take: some stories last for seconds.
-const SHORTENED_WITHIN: Duration = Duration::from_secs(60);
+const SHORTENED_WITHIN: Duration = Duration::from_mins(1);
 
 /// What failed, and the shortest story that fails alike, line by line.
 pub(crate) fn report(script: &Script, failure: Failure) -> String {

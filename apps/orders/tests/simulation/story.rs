@@ -359,14 +359,12 @@ impl Scene<'_> {
                 // Another node's owner, or a fault, may have been faster.
                 let done = async {
                     match how {
-                        Mend::Redrive => operator.redrive(id, revision, &by).await.is_ok(),
-                        Mend::Discard if poison => {
+                        Mend::Discard | Mend::Finally if poison => {
                             operator.discard(id, revision, &by).await.is_ok()
                         }
-                        Mend::Finally if poison => {
-                            operator.discard(id, revision, &by).await.is_ok()
+                        Mend::Redrive | Mend::Finally => {
+                            operator.redrive(id, revision, &by).await.is_ok()
                         }
-                        Mend::Finally => operator.redrive(id, revision, &by).await.is_ok(),
                         Mend::Discard => false,
                     }
                 };

@@ -195,8 +195,11 @@ pub fn effects(
     broken
 }
 
+/// See [`handled`].
+type Handled<'a> = (&'a InboxId, Option<u64>, Option<Fence>, Option<End>);
+
 /// The inbox that a step was about, the message that it ended, by which owner, and how.
-fn handled(step: &Step) -> Option<(&InboxId, Option<u64>, Option<Fence>, Option<End>)> {
+fn handled(step: &Step) -> Option<Handled<'_>> {
     match &step.what {
         What::Message {
             inbox,

@@ -362,8 +362,8 @@ fn effects_that_are_missing_or_happen_twice_are_found_out() {
     breaks(
         |book| {
             change(&mut book.records[0], |draft| {
-                draft.causation_id = Some("order-2".into())
-            })
+                draft.causation_id = Some("order-2".into());
+            });
         },
         &["effects of messages"],
     );
@@ -376,10 +376,10 @@ fn a_key_whose_effects_are_turned_round_is_found_out() {
             book.steps[4].what = retried(2, true);
             book.steps[5].what = retried(1, true);
             change(&mut book.records[1], |draft| {
-                draft.causation_id = Some(event(2))
+                draft.causation_id = Some(event(2));
             });
             change(&mut book.records[2], |draft| {
-                draft.causation_id = Some(event(1))
+                draft.causation_id = Some(event(1));
             });
         },
         &["key order of effects"],

@@ -202,11 +202,11 @@ async fn no_epoch_is_opened_without_a_record_of_it_whenever_the_process_dies() {
     let open = async |epoch: u64| {
         let by = By::new("ada", "restored from Monday");
         let opened = accounts.operator().open_epoch(Epoch(epoch), &by).await;
-        let audit = accounts.operator().audit(10).await.unwrap();
+        let audit = accounts.operator().audit(None, 10).await.unwrap();
         let actions: Vec<_> = audit
             .into_iter()
             .rev()
-            .map(|entry| format!("{} {}", entry.action, entry.subject))
+            .map(|audited| format!("{} {}", audited.entry.action, audited.entry.subject))
             .collect();
         (opened, store.identity().epoch, actions)
     };

@@ -227,9 +227,9 @@ async fn a_restart_before_what_retention_took_retries_what_is_parked_and_an_oper
         again.unwrap_err().is_poison(),
         "nothing is missing any more"
     );
-    let audit = operator.audit(1).await.unwrap();
+    let audit = operator.audit(None, 1).await.unwrap();
     assert_eq!(
-        (&*audit[0].action, audit[0].subject.clone()),
+        (&*audit[0].entry.action, audit[0].entry.subject.clone()),
         ("go-on", format!("{inbox} from offset 1 at {at}"))
     );
     until("it is well", async || {
@@ -273,7 +273,7 @@ async fn what_was_finished_out_of_order_before_it_was_gone_is_not_done_twice() {
     receipts.stop().await;
     forget(&world, &running, &inbox).await;
     deposit(&running, &name, 2).await;
-    receipts.start();
+    receipts.start().await;
     until_failed(&running, &inbox).await;
     let row = receipts.store().inbox(&inbox).await.unwrap().unwrap();
     assert_eq!((row.low, row.is_done(1), row.is_done(2)), (1, false, true));

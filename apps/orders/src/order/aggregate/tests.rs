@@ -124,6 +124,19 @@ fn a_refused_order_names_the_field() {
     );
 }
 
+/// Each SKU names a shelf. Orders of one that was longer than any name were taken and paid, and then stock could not
+/// handle them.
+#[test]
+fn an_order_of_what_no_shelf_can_be_named_after_is_refused() {
+    for (sku, fits) in [("차".repeat(128), true), ("차".repeat(129), false)] {
+        let placed =
+            given::<Order>([]).when(place_order(vec![item(&sku, 1, 1)], PaymentMode::Auto));
+        assert_eq!(placed.error().is_none(), fits, "{}", sku.len());
+    }
+    let longest = "😀".repeat(SKU_CHARS_MAX);
+    factum::StreamId::new(factum::Category::of("shelf"), longest).unwrap();
+}
+
 #[test]
 fn an_order_goes_from_created_over_paid_and_confirmed_to_shipped() {
     given::<Order>([auto()])

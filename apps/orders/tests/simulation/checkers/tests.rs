@@ -109,7 +109,7 @@ fn an_aggregate_that_does_what_it_may_not_is_found_out() {
     for (role, from, to) in renames {
         breaks("aggregates", |evidence| {
             change(event(evidence, role, from), |draft| {
-                draft.event_type.name = to.into()
+                draft.event_type.name = to.into();
             });
         });
     }
@@ -122,7 +122,7 @@ fn an_aggregate_that_does_what_it_may_not_is_found_out() {
     ];
     for (role, name, field) in amounts {
         breaks("aggregates", |evidence| {
-            set(event(evidence, role, name), field, json!(77))
+            set(event(evidence, role, name), field, json!(77));
         });
     }
 }
@@ -149,14 +149,14 @@ fn a_row_that_is_wrong_missing_or_too_many_is_found_out() {
 fn a_view_that_does_not_show_what_its_reader_wrote_is_found_out() {
     for index in 0..whole().readings.len() {
         breaks("read your writes", |evidence| {
-            evidence.readings[index].at = 0
+            evidence.readings[index].at = 0;
         });
         breaks("read your writes", |evidence| {
             evidence.readings[index].row = Some(json!({ "status": "unheard of" }));
         });
         // As it was before the first deed.
         breaks("read your writes", |evidence| {
-            evidence.readings[index].row = None
+            evidence.readings[index].row = None;
         });
     }
     // As it was when the order was placed.
@@ -193,7 +193,7 @@ fn an_answer_that_is_not_so_is_found_out() {
     for (role, name) in names {
         breaks(LAW, |evidence| {
             change(event(evidence, role, name), |draft| {
-                draft.correlation_id = "lost".into()
+                draft.correlation_id = "lost".into();
             });
         });
     }
