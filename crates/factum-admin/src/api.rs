@@ -96,6 +96,14 @@ pub(crate) fn table() -> Api<Admin> {
             .answers::<losses::AcceptedView>(200, "It goes on behind that place, as soon as its owner has noticed.")
             .refuses(404, "There is no such service, group or topic.")
             .refuses(409, "It contradicts how the group stands."),
+        Route::post("/admin/consumers/{group}/{topic}/{partition}/go-on", "go_on", "Let a group go on at an offset, where retention has passed what it reads next", losses::go_on)
+            .path("group", "The group.")
+            .path("topic", "The topic.")
+            .path_as::<u32>("partition", "The partition.")
+            .body::<losses::GoOn>()
+            .answers::<losses::GoneOnView>(200, "It goes on there, as soon as its owner has noticed.")
+            .refuses(404, "There is no such service, group or topic.")
+            .refuses(409, "It contradicts how the group stands."),
         Route::post("/admin/services/{service}/relay/rewind", "rewind_relay", "Publish all records behind a position again; whoever has them knows them as duplicates", losses::rewind)
             .path("service", "The service whose log is published.")
             .body::<losses::Rewind>()

@@ -1,4 +1,5 @@
-//! What a person may do when messages are missing: have them published again, or let a group go on without them.
+//! What a person may do when messages are missing: have them published again, or let a group go on without them, or
+//! where a partition begins now.
 
 use axum::{Json, extract::State};
 use factum::{Accepted, At, Group, InboxId, Position, StoreId, Topic};
@@ -88,12 +89,7 @@ pub(crate) async fn accept(
     FromBody(asked): FromBody<Accept>,
 ) -> Result<Json<AcceptedView>, Problem> {
     let service = admin.service(&asked.service)?;
-    let unknown = |error: &dyn std::fmt::Display| Problem::not_found(error.to_string());
-    let inbox = InboxId {
-        group: Group::new(group).map_err(|error| unknown(&error))?,
-        topic: Topic::new(topic).map_err(|error| unknown(&error))?,
-        partition,
-    };
+    let inbox = inbox(group, topic, partition)?;
     let wrong = |field: &'static str, error: &dyn std::fmt::Display| {
         Problem::invalid("the place can't be right").field(field, error.to_string())
     };
@@ -117,4 +113,60 @@ pub(crate) async fn accept(
         source: source.to_string(),
         from: from.to_string(),
     }))
+}
+
+/// Where a group goes on in a partition.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GoOn {
+    /// The service that has the group.
+    service: String,
+    /// The offset: where the partition begins now, as a rule. What the group has not finished before it is missing.
+    at: u64,
+    /// Why it is right to go on there.
+    #[serde(default)]
+    #[schemars(required)]
+    reason: Option<String>,
+}
+
+/// Where a group has gone on.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct GoneOnView {
+    service: String,
+    group: String,
+    topic: String,
+    partition: u32,
+    /// The offset at which it stood: all before it was finished.
+    stood: u64,
+    /// The offset at which it goes on.
+    at: u64,
+}
+
+pub(crate) async fn go_on(
+    State(admin): State<Admin>,
+    FromPath((group, topic, partition)): FromPath<(String, String, u32)>,
+    sender: Sender,
+    FromBody(asked): FromBody<GoOn>,
+) -> Result<Json<GoneOnView>, Problem> {
+    let service = admin.service(&asked.service)?;
+    let inbox = inbox(group, topic, partition)?;
+    let by = sender.by(Some(needed_reason(asked.reason)?));
+    let stood = service.operator().go_on(&inbox, asked.at, &by).await?;
+    Ok(Json(GoneOnView {
+        service: service.name().to_string(),
+        group: inbox.group.to_string(),
+        topic: inbox.topic.to_string(),
+        partition,
+        stood,
+        at: asked.at,
+    }))
+}
+
+fn inbox(group: String, topic: String, partition: u32) -> Result<InboxId, Problem> {
+    let unknown = |error: &dyn std::fmt::Display| Problem::not_found(error.to_string());
+    Ok(InboxId {
+        group: Group::new(group).map_err(|error| unknown(&error))?,
+        topic: Topic::new(topic).map_err(|error| unknown(&error))?,
+        partition,
+    })
 }

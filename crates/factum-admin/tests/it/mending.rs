@@ -438,6 +438,37 @@ async fn a_source_that_misses_a_message_is_shown_and_its_loss_can_be_accepted() 
 }
 
 #[tokio::test]
+async fn where_a_group_goes_on_needs_a_reason_and_is_refused_where_nothing_is_missing() {
+    let world = World::start().await;
+    world.deposit("a-1", 1).await;
+    let list = world
+        .until("/admin/consumers?service=receipts", |list| {
+            let partitions = list["groups"][0]["partitions"].as_array().unwrap();
+            partitions.iter().any(|one| one["low"] == 1)
+        })
+        .await;
+    let partitions = list["groups"][0]["partitions"].as_array().unwrap();
+    let partition = partitions.iter().find(|one| one["low"] == 1).unwrap();
+    let partition = partition["partition"].as_u64().unwrap();
+    let path = format!("/admin/consumers/receipts/accounts/{partition}/go-on");
+    let body =
+        |service: &str, reason: &str| json!({ "service": service, "at": 1, "reason": reason });
+    world
+        .post(&path, &body("receipts", " "))
+        .await
+        .refuses(422, Some("reason"));
+    world
+        .post(&path, &body("nobody", "x"))
+        .await
+        .refuses(404, None);
+    world
+        .post(&path, &body("receipts", "a try"))
+        .await
+        .refuses(422, None);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_relay_is_set_back_and_what_was_published_comes_again_and_is_taken_once() {
     let world = World::start().await;
     for amount in [1, 2, 3] {
