@@ -10,6 +10,7 @@
 mod failed;
 mod handle;
 mod incident;
+mod left;
 mod owner;
 mod suspects;
 
@@ -29,8 +30,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::incident::Incident;
 pub(crate) use self::incident::Incidents;
-use self::owner::{Ended, Owner};
 pub(crate) use self::suspects::Suspects;
+use self::{
+    left::Left,
+    owner::{Ended, Owner},
+};
 use crate::{
     GroupSpec, Health, Status,
     relay::{LONG_ENOUGH, backoff, pause},
@@ -96,6 +100,7 @@ pub(crate) async fn run(
             consuming: consuming.clone(),
             broker: broker.clone(),
             owned: BTreeMap::new(),
+            left: Left::default(),
             tasks: JoinSet::new(),
         };
         let began = consuming.core.env.now();
@@ -144,6 +149,8 @@ struct Member {
     consuming: Arc<Consuming>,
     broker: Arc<dyn Broker>,
     owned: BTreeMap<TopicPartition, Owned>,
+    /// Owners of what is parked from topics that the group reads no more.
+    left: Left,
     /// The owners' loops.
     tasks: JoinSet<(TopicPartition, Arc<Owner>, Ended)>,
 }
@@ -171,8 +178,9 @@ impl Member {
         self.consuming.well();
         let ended = self.work(&mut *consumer, stop).await;
         // Whoever fails leaves as well: dropped without a word it would hold its partitions until its session ends.
-        let partitions: Vec<_> = self.owned.keys().cloned().collect();
-        self.give_back(&partitions).await;
+        let owners = self.owned.values().map(|owned| owned.owner.clone());
+        let owners: Vec<_> = owners.chain(self.left.owners().cloned()).collect();
+        self.drain(&owners).await;
         self.tell(&mut *consumer).await;
         let left = timeout(self.consuming.group.session, consumer.leave()).await;
         ended.and_then(|()| left.unwrap_or(Ok(())))
@@ -202,6 +210,7 @@ impl Member {
                 told = now;
                 self.tell(consumer).await;
                 self.look_after_passed(consumer).await?;
+                self.look_after_what_is_left().await?;
             }
         }
         Ok(())
@@ -318,11 +327,7 @@ impl Member {
         let owner = Owner::new(consuming.clone(), inbox, row, parked, marks.end);
         owner.look_back(&before);
         let owner = Arc::new(owner);
-        let (name, run) = (partition.clone(), owner.clone());
-        self.tasks.spawn(async move {
-            let ended = run.clone().run().await;
-            (name, run, ended)
-        });
+        self.spawn(partition.clone(), owner.clone());
         self.owned.insert(
             partition,
             Owned {
@@ -372,6 +377,23 @@ impl Member {
         Ok(row)
     }
 
+    fn spawn(&mut self, partition: TopicPartition, owner: Arc<Owner>) {
+        self.tasks.spawn(async move {
+            let ended = owner.clone().run().await;
+            (partition, owner, ended)
+        });
+    }
+
+    /// What is parked from topics that the group reads no more is tried again as well.
+    async fn look_after_what_is_left(&mut self) -> Result<(), Error> {
+        for owner in self.left.look(&self.consuming).await? {
+            let inbox = owner.inbox();
+            let partition = TopicPartition::new(inbox.topic.clone(), inbox.partition);
+            self.spawn(partition, owner);
+        }
+        Ok(())
+    }
+
     /// An owner's loop has ended by itself.
     async fn ended(
         &mut self,
@@ -386,7 +408,17 @@ impl Member {
             .owned
             .get_mut(&partition)
             .filter(|owned| Arc::ptr_eq(&owned.owner, &owner));
-        let Some(owned) = owned else { return Ok(()) };
+        let Some(owned) = owned else {
+            // That of what is left behind is started again when there is something to do.
+            return match ended {
+                Ended::Stopped(reason)
+                    if self.left.owners().any(|left| Arc::ptr_eq(left, &owner)) =>
+                {
+                    Err(Error::fatal(reason))
+                }
+                _ => Ok(()),
+            };
+        };
         owned.ended = true;
         match ended {
             Ended::Drained => Ok(()),
@@ -479,14 +511,18 @@ impl Member {
             .filter_map(|partition| self.owned.get(partition))
             .map(|owned| owned.owner.clone())
             .collect();
-        for owner in &owners {
+        self.drain(&owners).await;
+    }
+
+    async fn drain(&self, owners: &[Arc<Owner>]) {
+        for owner in owners {
             owner.drain();
         }
         let drained = futures_util::future::join_all(owners.iter().map(|owner| owner.drained()));
         // The member says nothing to the broker meanwhile, and must not count as dead.
         let limit = DRAIN_MAX.min(self.consuming.group.session / 2);
         if timeout(limit, drained).await.is_err() {
-            for owner in &owners {
+            for owner in owners {
                 owner.drop_all();
             }
         }
@@ -510,8 +546,9 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        for owned in self.owned.values() {
-            owned.owner.drop_all();
+        let owners = self.owned.values().map(|owned| &owned.owner);
+        for owner in owners.chain(self.left.owners()) {
+            owner.drop_all();
         }
     }
 }

@@ -198,6 +198,12 @@ pub(super) async fn retry(owner: &Owner, parked: Parked, trying: Option<Trying>)
             return retry_failed(owner, parked, Failure::poison(error.to_string()).into()).await;
         }
     };
+    if !consuming
+        .group
+        .handles(&message.topic, &incoming.event_type.name)
+    {
+        return retry_failed(owner, parked, unhandled(&message, &incoming).into()).await;
+    }
     let effects = match react(owner, &message, &incoming).await {
         Ok(effects) => effects,
         Err(failed) => return retry_failed(owner, parked, failed).await,
@@ -233,6 +239,14 @@ pub(super) async fn retry(owner: &Owner, parked: Parked, trying: Option<Trying>)
         }
         Err(WorkError::Commit(error)) => refused(owner, error),
     }
+}
+
+/// A parked message had a handler when it came. Settled without one it would be left out in silence.
+fn unhandled(message: &Message, incoming: &Incoming) -> Failure {
+    let (name, topic) = (&incoming.event_type.name, &message.topic);
+    Failure::dead_letter(format!(
+        "no handler of the group reads `{name}` from topic `{topic}` any more: give it one and redrive this, or discard it"
+    ))
 }
 
 /// Asks all handlers of the group what shall happen.

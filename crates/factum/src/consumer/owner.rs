@@ -233,6 +233,11 @@ impl Owner {
         self.state().buffer.len() <= ahead / 2
     }
 
+    /// Whether it has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.is_cancelled()
+    }
+
     /// Up to where everything is finished or parked.
     pub(crate) fn low(&self) -> u64 {
         self.state().partition.row().low

@@ -469,3 +469,53 @@ async fn a_member_that_fails_leaves_and_its_partitions_are_taken_over_at_once() 
     assert!(took < Duration::from_secs(5), "half a session is {took:?}");
     running.stop().await;
 }
+
+/// It went wrong: they had no owner any more, so that a redrive was answered, nothing happened, and they kept their room.
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_from_a_topic_that_the_group_reads_no_more_goes_on() {
+    let mut world = World::new(46);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    for amount in [66, 1] {
+        deposit(&running, "a", amount).await;
+    }
+    until("two are parked", async || parked(&running).await.len() == 2).await;
+    running.stop().await;
+    drop(running);
+    world.mended.store(1, Ordering::SeqCst);
+    world.reads = "receipts";
+    let running = world.start().await;
+    let operator = running.service("receipts").unwrap().operator();
+    let by = factum::By::new("local", "the cause is mended");
+    let row = parked(&running).await.remove(0);
+    operator.redrive(&row.id, row.revision, &by).await.unwrap();
+    until("it is tried, and says that nobody reads it", async || {
+        let row = parked(&running).await.remove(0);
+        let failure = row.failure.unwrap().message;
+        row.state == ParkedState::Dead
+            && failure.contains("reads `Deposited` from topic `accounts`")
+    })
+    .await;
+    let row = parked(&running).await.remove(0);
+    operator.discard(&row.id, row.revision, &by).await.unwrap();
+    until("the next is tried", async || {
+        let rows = parked(&running).await;
+        rows.iter().any(|row| row.state == ParkedState::Dead)
+    })
+    .await;
+    running.stop().await;
+    drop(running);
+
+    world.reads = "accounts";
+    let running = world.start().await;
+    let operator = running.service("receipts").unwrap().operator();
+    let rows = parked(&running).await;
+    let row = rows.iter().find(|row| row.state == ParkedState::Dead);
+    let row = row.unwrap();
+    operator.redrive(&row.id, row.revision, &by).await.unwrap();
+    until("with its handler it is handled", async || {
+        amounts(&running, "a").await == [1]
+    })
+    .await;
+    running.stop().await;
+}

@@ -176,6 +176,8 @@ pub(crate) struct World {
     pub(crate) receipts_start: Option<Start>,
     /// What goes wrong with the accounts' store, process by process.
     pub(crate) faults: Faults,
+    /// The topic that receipts are written from.
+    pub(crate) reads: &'static str,
     /// What goes wrong with the receipts' store.
     pub(crate) plan: Faults,
 }
@@ -201,6 +203,7 @@ impl World {
             retention: None,
             receipts_start: Some(Start::Beginning),
             faults: Faults::new(),
+            reads: "accounts",
             plan: Faults::new(),
             env,
         }
@@ -240,7 +243,7 @@ impl World {
             .topic(topic("receipts"))
             .group(
                 GroupSpec::new("receipt-service")
-                    .on(reactor)
+                    .on_topic(self.reads, reactor)
                     .starts(start)
                     .retry(self.retry.clone())
                     .room(self.room),
