@@ -34,16 +34,18 @@ impl fmt::Display for InboxId {
 /// What the owner saw at an offset: a pure consequence of the partition's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Seen {
+    /// From this offset on, up to its own, the broker has no other message: its own offset, if there is no hole.
+    pub from: u64,
     /// The offset.
     pub offset: u64,
-    /// Whether no handler runs for it: a duplicate, a premature one, one of a type that nobody in the group
-    /// handles, or an offset where the broker has no message.
+    /// Whether no handler runs for it: a duplicate, a premature one, or one of a type that nobody in the group handles.
     pub void: bool,
     /// The message's link, if it has one.
     pub link: Option<Link>,
 }
 
-/// All that the owner saw from some offset at or below `low`, one entry for each offset, in order.
+/// All that the owner saw from some offset at or below `low`, one entry for each message, in order, each from where the
+/// one before ends: holes, however large, cost nothing.
 pub type Advance = Arc<[Seen]>;
 
 /// The attempt mark after an unclean end: what is being tried alone, and how often it was.
@@ -117,8 +119,11 @@ impl InboxRow {
         let first = advance.partition_point(|seen| seen.offset < self.low);
         let mut finished = 0;
         for seen in &advance[first..] {
-            let next = self.low + finished;
-            if seen.offset != next || !(self.done.get(finished) || seen.void) {
+            if seen.from > self.low + finished {
+                break;
+            }
+            finished = seen.offset - self.low;
+            if !(self.done.get(finished) || seen.void) {
                 break;
             }
             self.lasts.fold(self.start, seen.link.as_ref());
@@ -244,6 +249,7 @@ mod tests {
 
     fn seen(offset: u64, void: bool) -> Seen {
         Seen {
+            from: offset,
             offset,
             void,
             link: None,
@@ -259,6 +265,27 @@ mod tests {
         row.apply(Some(10), &advance).unwrap();
         assert_eq!(row.low, 13);
         assert_eq!(row.done, Bits::default());
+    }
+
+    #[test]
+    fn low_moves_over_a_hole_of_any_size_and_stops_at_the_message_behind_it() {
+        let mut row = InboxRow::new(Start::Beginning, 10);
+        let far = 10_000_000;
+        let behind = Seen {
+            from: 11,
+            ..seen(far, false)
+        };
+        row.apply(None, &[seen(10, false), behind]).unwrap();
+        assert_eq!(row.low, 10, "the message before it is not finished");
+        row.apply(Some(10), &[seen(10, false), behind]).unwrap();
+        assert_eq!(row.low, far);
+        row.apply(Some(far), &[behind, seen(far + 2, true)])
+            .unwrap();
+        assert_eq!(
+            row.low,
+            far + 1,
+            "what lies behind was not seen from there on"
+        );
     }
 
     #[test]

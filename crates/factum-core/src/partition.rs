@@ -197,17 +197,10 @@ impl Partition {
     /// Takes the next message of the partition. Offsets that were left out hold nothing. `handled` says whether
     /// anybody in the group handles such messages.
     pub fn polled(&mut self, message: Message, link: Option<Link>, handled: bool) -> Polled {
-        while self.poll < message.offset {
-            self.seen.push_back(Seen {
-                offset: self.poll,
-                void: true,
-                link: None,
-            });
-            self.poll += 1;
-        }
         let class = self.lasts.fold(self.row.start, link.as_ref());
         let void = !handled || class != Class::Deliver;
         self.seen.push_back(Seen {
+            from: self.poll,
             offset: message.offset,
             void,
             link,
@@ -241,6 +234,11 @@ impl Partition {
     /// The next message to handle, if one may start now. Its lane is busy until [`Partition::finished`].
     pub fn start(&mut self) -> Option<Job> {
         if self.is_careful() && !self.busy.is_empty() {
+            return None;
+        }
+        // Behind a large hole it has to wait until `low` has come over that.
+        let (offset, _) = self.ready.first()?;
+        if *offset >= self.row.low + WINDOW_MAX {
             return None;
         }
         let (offset, lane) = self.ready.pop_first()?;
@@ -362,10 +360,12 @@ impl Partition {
         self.parked.contains(lane)
     }
 
-    /// Whether the row alone should be committed: `low` stands at a message for which no handler's commit will come.
+    /// Whether the row alone should be committed: `low` stands at a hole, or at a message for which no handler's commit
+    /// will come.
     pub fn owes_void(&self) -> bool {
+        let low = self.row.low;
         self.seen.front().is_some_and(|seen| {
-            seen.offset == self.row.low && (seen.void || self.row.is_done(seen.offset))
+            seen.from <= low && (low < seen.offset || seen.void || self.row.is_done(low))
         })
     }
 
@@ -576,6 +576,35 @@ mod tests {
         owner.written(row);
         assert!(!owner.owes_void());
         assert_eq!(owner.row().low, 2);
+    }
+
+    /// It went wrong: each offset of a compacted stretch was kept and copied into each commit, and the message behind it
+    /// was finished before the row had come near it, which is fatal.
+    #[test]
+    fn a_hole_of_any_size_costs_one_entry_and_what_lies_behind_waits_until_low_is_there() {
+        let mut owner = owner(true);
+        let far = 10_000_000;
+        owner.polled(message(0, "a"), None, true);
+        owner.polled(message(far, "b"), None, true);
+        assert!(!owner.has_room());
+        assert_eq!(owner.advance().len(), 2);
+        let first = owner.start().unwrap().message;
+        assert!(owner.start().is_none(), "it lies beyond the window");
+        finish(&mut owner, &first);
+        assert_eq!(owner.row().low, far);
+        let second = owner.start().unwrap().message;
+        finish(&mut owner, &second);
+        assert_eq!(owner.row().low, far + 1);
+
+        // Nobody's commit comes for a hole at the start.
+        let mut owner = self::owner(true);
+        owner.polled(message(far, "b"), None, true);
+        assert!(owner.owes_void() && owner.start().is_none());
+        let mut row = owner.row().clone();
+        row.apply(None, &owner.advance()).unwrap();
+        owner.written(row);
+        assert!(!owner.owes_void());
+        assert_eq!(owner.start().unwrap().message.offset, far);
     }
 
     #[test]

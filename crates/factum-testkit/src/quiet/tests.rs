@@ -109,6 +109,7 @@ impl World {
             .unwrap();
         let mut commit = Commit::new(self.env.commit_id(), self.env.now());
         let advance = [Seen {
+            from: row.low,
             offset: row.low,
             void: true,
             link: None,

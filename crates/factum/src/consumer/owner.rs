@@ -556,6 +556,8 @@ impl Owner {
                 if let Some(row) = committed.inbox {
                     self.state().partition.written(row);
                 }
+                // There may be room now, and what lay beyond the window may start.
+                self.work.notify_one();
                 None
             }
             Err(CommitError::Failed(error)) if error.is_transient() => {

@@ -123,6 +123,7 @@ pub async fn void_messages_move_the_row_on(harness: &dyn StoreHarness) {
     let seen: factum_core::Advance = (0..)
         .zip(voids)
         .map(|(offset, void)| Seen {
+            from: offset,
             offset,
             void,
             link: None,
@@ -172,6 +173,7 @@ pub async fn the_last_place_of_each_source_is_kept_as_of_low(harness: &dyn Store
         })
     };
     let seen = |offset, link| Seen {
+        from: offset,
         offset,
         void: false,
         link,
@@ -484,6 +486,7 @@ pub async fn a_group_starts_where_it_was_told(harness: &dyn StoreHarness) {
         fence: row.fence,
     };
     let seen = Seen {
+        from: high,
         offset: high,
         void: false,
         link: None,

@@ -28,6 +28,7 @@ pub(crate) fn lane(key: &str) -> Lane {
 pub(crate) fn delivered_up_to(offset: u64) -> Advance {
     (0..=offset)
         .map(|offset| Seen {
+            from: offset,
             offset,
             void: false,
             link: None,
