@@ -104,6 +104,14 @@ pub(crate) fn table() -> Api<Admin> {
             .answers::<losses::GoneOnView>(200, "It goes on there, as soon as its owner has noticed.")
             .refuses(404, "There is no such service, group or topic.")
             .refuses(409, "It contradicts how the group stands."),
+        Route::post("/admin/consumers/{group}/{topic}/{partition}/retire", "retire_source", "Forget a source that publishes to a partition no more, which makes room for another", losses::retire)
+            .path("group", "The group.")
+            .path("topic", "The topic.")
+            .path_as::<u32>("partition", "The partition.")
+            .body::<losses::Retire>()
+            .answers::<losses::RetiredView>(200, "It is forgotten, as soon as its owner has noticed.")
+            .refuses(404, "There is no such service, group or topic.")
+            .refuses(409, "It contradicts how the group stands."),
         Route::post("/admin/services/{service}/relay/rewind", "rewind_relay", "Publish all records behind a position again; whoever has them knows them as duplicates", losses::rewind)
             .path("service", "The service whose log is published.")
             .body::<losses::Rewind>()

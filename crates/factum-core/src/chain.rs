@@ -89,7 +89,8 @@ pub enum Class {
     Deliver,
     /// Seen before: void.
     Duplicate,
-    /// A record before it was lost on the way and is still to come; this one will come again: void.
+    /// A record before it was lost on the way and is still to come, or its source is one too many; this one will come
+    /// again: void.
     Premature,
 }
 
@@ -103,7 +104,11 @@ pub enum Start {
     Anchor,
 }
 
-/// The last place seen of each source, in a partition up to an offset.
+/// How many sources a group keeps in mind of a partition: one for each store that ever published there. At 60 bytes each,
+/// which are written with every group of commits, 15 KB.
+pub const SOURCES_MAX: usize = 256;
+
+/// The last place seen of each source, in a partition up to an offset: of at most [`SOURCES_MAX`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Lasts(Vec<(StoreId, At)>);
@@ -125,6 +130,16 @@ impl Lasts {
         }
     }
 
+    /// Forgets a source that publishes no more.
+    pub fn retire(&mut self, source: StoreId) {
+        self.0.retain(|(known, _)| *known != source);
+    }
+
+    /// Whether a source that is not among these can't be taken, because there are as many as are kept in mind.
+    pub fn is_too_many_for(&self, source: StoreId) -> bool {
+        self.0.len() >= SOURCES_MAX && self.get(source) == At::ZERO
+    }
+
     /// Each source with its last place.
     pub fn iter(&self) -> impl Iterator<Item = (StoreId, At)> + '_ {
         self.0.iter().copied()
@@ -140,7 +155,8 @@ impl Lasts {
             return Class::Duplicate;
         }
         let anchors = start == Start::Anchor && last == At::ZERO;
-        if link.previous > last && !anchors {
+        // One source too many is left out like one that misses a message: it comes again when there is room for it.
+        if link.previous > last && !anchors || self.is_too_many_for(link.source) {
             return Class::Premature;
         }
         self.set(link.source, link.at);
@@ -204,6 +220,32 @@ mod tests {
             fold(Start::Beginning, &[two, three]),
             [Premature, Premature]
         );
+    }
+
+    /// It went wrong: each source that was ever seen was kept for ever.
+    #[test]
+    fn a_source_too_many_is_left_out_until_another_is_retired() {
+        let first = |source| Link {
+            source: StoreId(Uuid::from_u128(source)),
+            ..link((1, 1), (0, 0))
+        };
+        let mut lasts = Lasts::default();
+        let many = SOURCES_MAX as u128;
+        for source in 0..many {
+            assert_eq!(lasts.fold(Start::Anchor, Some(&first(source))), Deliver);
+        }
+        assert_eq!(lasts.fold(Start::Anchor, Some(&first(many))), Premature);
+        assert_eq!(lasts.fold(Start::Beginning, Some(&first(many))), Premature);
+        assert_eq!(lasts.iter().count(), SOURCES_MAX);
+        let next = Link {
+            at: At::new(1, 2),
+            previous: At::new(1, 1),
+            ..first(7)
+        };
+        assert_eq!(lasts.fold(Start::Beginning, Some(&next)), Deliver);
+        lasts.retire(first(3).source);
+        assert_eq!(lasts.fold(Start::Beginning, Some(&first(many))), Deliver);
+        assert_eq!(lasts.iter().count(), SOURCES_MAX);
     }
 
     #[test]

@@ -236,6 +236,8 @@ pub enum Loss {
     Missing(AcceptedLoss),
     /// The partition no longer has what the group reads next.
     Passed(PassedOffsets),
+    /// A source publishes no more: nothing of it is told apart from now on, and there is room for another.
+    Retired(RetiredSource),
 }
 
 impl From<AcceptedLoss> for Loss {
@@ -251,6 +253,15 @@ pub struct PassedOffsets {
     pub low: u64,
     /// Where the group goes on. Never before `low`.
     pub to: u64,
+}
+
+/// A source publishes to a partition no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetiredSource {
+    /// The source.
+    pub source: StoreId,
+    /// The last place that was taken from it. Refused when there was another meanwhile.
+    pub last: At,
 }
 
 /// A source's chain goes on behind a place, whatever is missing before it.

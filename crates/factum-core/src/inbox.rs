@@ -9,7 +9,10 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AcceptedLoss, Error, Fence, Group, Lasts, Link, Loss, PassedOffsets, Start, Topic};
+use crate::{
+    AcceptedLoss, At, Error, Fence, Group, Lasts, Link, Loss, PassedOffsets, RetiredSource, Start,
+    Topic,
+};
 
 /// How many offsets above `low` may be finished before it: the bound of the bitmap, and so of the row.
 pub const WINDOW_MAX: u64 = 4096;
@@ -151,7 +154,24 @@ impl InboxRow {
         match loss {
             Loss::Missing(loss) => self.go_on_behind(loss),
             Loss::Passed(loss) => self.go_on_at(loss),
+            Loss::Retired(loss) => self.retire(loss),
         }
+    }
+
+    fn retire(&mut self, RetiredSource { source, last }: RetiredSource) -> Result<(), Error> {
+        let known = self.lasts.get(source);
+        if known == At::ZERO {
+            return Err(Error::poison(format!(
+                "nothing was taken from source {source}"
+            )));
+        }
+        if known != last {
+            return Err(Error::conflict(format!(
+                "source {source} can't be retired at {last}: it goes on, {known} was taken from it"
+            )));
+        }
+        self.lasts.retire(source);
+        Ok(())
     }
 
     /// Moves `low` over what the partition no longer has. What is finished behind that stays finished. The chains stay

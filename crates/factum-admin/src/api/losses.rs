@@ -170,3 +170,56 @@ fn inbox(group: String, topic: String, partition: u32) -> Result<InboxId, Proble
         partition,
     })
 }
+
+/// A source that publishes to a partition no more.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Retire {
+    /// The service that has the group.
+    service: String,
+    /// The id of the store that publishes there no more.
+    source: String,
+    /// How it is known that nothing of it will come.
+    #[serde(default)]
+    #[schemars(required)]
+    reason: Option<String>,
+}
+
+/// A source that was retired.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct RetiredView {
+    service: String,
+    group: String,
+    topic: String,
+    partition: u32,
+    source: String,
+    /// `<epoch>-<position>`: the last that was taken from it.
+    last: String,
+}
+
+pub(crate) async fn retire(
+    State(admin): State<Admin>,
+    FromPath((group, topic, partition)): FromPath<(String, String, u32)>,
+    sender: Sender,
+    FromBody(asked): FromBody<Retire>,
+) -> Result<Json<RetiredView>, Problem> {
+    let service = admin.service(&asked.service)?;
+    let inbox = inbox(group, topic, partition)?;
+    let source: StoreId = asked.source.parse().map_err(|error| {
+        let problem = Problem::invalid("the source can't be right");
+        problem.field("source", format!("{error}"))
+    })?;
+    let by = sender.by(Some(needed_reason(asked.reason)?));
+    let last = service
+        .operator()
+        .retire_source(&inbox, source, &by)
+        .await?;
+    Ok(Json(RetiredView {
+        service: service.name().to_string(),
+        group: inbox.group.to_string(),
+        topic: inbox.topic.to_string(),
+        partition,
+        source: source.to_string(),
+        last: last.to_string(),
+    }))
+}

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{At, InboxId, Link, StoreId, Timestamp};
+use factum_core::{At, InboxId, Link, StoreId, Timestamp, chain::SOURCES_MAX};
 use serde::Serialize;
 
 /// How long a predecessor may be missing before that is an incident: a relay that goes on publishes both again within
@@ -19,7 +19,7 @@ use serde::Serialize;
 pub(crate) const MISSING_MAX: Duration = Duration::from_mins(1);
 
 /// How many sources of one partition are watched. There is one for each service that publishes to the topic.
-const SOURCES_MAX: usize = 1_000;
+const WATCHED_MAX: usize = 1_000;
 
 /// A source whose messages a group can't take, because one before them is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,6 +42,8 @@ pub struct Incident {
     pub messages: u64,
     /// Since when.
     pub since: Timestamp,
+    /// Whether nothing is missing, but the partition has more sources than a group keeps in mind.
+    pub crowded: bool,
 }
 
 impl Incident {
@@ -58,6 +60,13 @@ impl Incident {
             since,
             ..
         } = self;
+        if self.crowded {
+            return format!(
+                "inbox `{inbox}` takes no message of source {source} since {since}: it keeps {SOURCES_MAX} sources in \
+                 mind, and this is one more ({messages} left out so far). Retire one that publishes no more, and have \
+                 this one's relay publish from its beginning again"
+            );
+        }
         format!(
             "inbox `{inbox}` has taken no message of source {source} since {since}: the one at offset {offset} is \
              record {seen} and comes behind record {expected}, and the last that was taken is {last} ({messages} left \
@@ -88,13 +97,15 @@ pub(crate) enum Look {
 }
 
 impl Watch {
-    /// Takes note of a message of the partition: `last` is the place of its source as of it.
+    /// Takes note of a message of the partition: `last` is the place of its source as of it; `crowded` says whether it has
+    /// none because there are too many sources.
     pub(crate) fn note(
         &mut self,
         inbox: &InboxId,
         offset: u64,
         link: Link,
         last: At,
+        crowded: bool,
         now: Timestamp,
     ) {
         if link.at == last {
@@ -104,7 +115,7 @@ impl Watch {
         if link.at <= last {
             return;
         }
-        if self.missing.len() >= SOURCES_MAX && !self.missing.contains_key(&link.source) {
+        if self.missing.len() >= WATCHED_MAX && !self.missing.contains_key(&link.source) {
             return;
         }
         let incident = self.missing.entry(link.source).or_insert_with(|| Incident {
@@ -117,6 +128,7 @@ impl Watch {
             latest: link.at,
             messages: 0,
             since: now,
+            crowded,
         });
         incident.messages += 1;
         incident.latest = incident.latest.max(link.at);

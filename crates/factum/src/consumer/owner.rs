@@ -158,7 +158,15 @@ impl Owner {
                 && (row.start == Start::Beginning || row.lasts.get(link.source) != At::ZERO)
             {
                 let last = row.lasts.get(link.source);
-                watch.note(&self.inbox, message.offset, link, last, message.timestamp);
+                let crowded = row.lasts.is_too_many_for(link.source);
+                watch.note(
+                    &self.inbox,
+                    message.offset,
+                    link,
+                    last,
+                    crowded,
+                    message.timestamp,
+                );
             }
         }
     }
@@ -387,7 +395,8 @@ impl Owner {
             }
             if let Some(link) = link {
                 let last = partition.lasts().get(link.source);
-                watch.note(&self.inbox, offset, link, last, core.env.now());
+                let crowded = partition.lasts().is_too_many_for(link.source);
+                watch.note(&self.inbox, offset, link, last, crowded, core.env.now());
             }
         }
         let half = usize::try_from(AHEAD_MAX / 2).unwrap_or(usize::MAX);

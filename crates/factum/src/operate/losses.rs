@@ -9,8 +9,8 @@ use super::{By, Operations};
 use crate::Incident;
 use factum_core::{
     AcceptedLoss, At, Commit, CommitError, Error, InboxId, InboxRow, Input, LogFilter, Loss,
-    PassedOffsets, Position, RelayInput, Start, StoreId, Topic, TopicPartition, VoidInput,
-    Watermarks, chain::Link,
+    PassedOffsets, Position, RelayInput, RetiredSource, Start, StoreId, Topic, TopicPartition,
+    VoidInput, Watermarks, chain::Link,
 };
 
 /// How many records are read at a time, to find the last of each partition.
@@ -223,7 +223,9 @@ impl Operations {
                     Loss::Missing(AcceptedLoss { source, from, .. }) => {
                         format!("{inbox} of {source} from {from}")
                     }
-                    Loss::Passed(_) => format!("{inbox} from offset {} at {at}", row.low),
+                    Loss::Passed(_) | Loss::Retired(_) => {
+                        format!("{inbox} from offset {} at {at}", row.low)
+                    }
                 };
                 is_owner = self
                     .own(accept(inbox, &row, loss), "go-on", subject, by)
@@ -240,6 +242,55 @@ impl Operations {
                     by.reason
                 );
                 return Ok(row.low);
+            }
+        }
+        let what =
+            format!("the owner of `{inbox}` claims it faster than this is written: try again");
+        Err(Error::conflict(what))
+    }
+
+    /// Forgets the last place that a group has taken from a source in a partition, which makes room for another. Only where
+    /// the source publishes there no more: what it published before would be taken for new.
+    ///
+    /// # Errors
+    ///
+    /// Class poison without a reason, when this service has no such inbox, and when nothing was taken from the source;
+    /// else what the store says.
+    pub async fn retire_source(
+        &self,
+        inbox: &InboxId,
+        source: StoreId,
+        by: &By,
+    ) -> Result<At, Error> {
+        if by.reason.trim().is_empty() {
+            let what = format!(
+                "retiring source {source} of `{inbox}` needs a reason: what it published would be taken for new"
+            );
+            return Err(Error::poison(what));
+        }
+        for _ in 0..CLAIMS_MAX {
+            let last = self.known(inbox).await?.lasts.get(source);
+            let loss = RetiredSource { source, last };
+            // Before the owner is disturbed.
+            self.known(inbox).await?.accept(Loss::Retired(loss))?;
+            let row = self
+                .core
+                .store
+                .claim_inbox(inbox, Start::Beginning, 0)
+                .await?;
+            let input = accept(inbox, &row, Loss::Retired(loss));
+            let subject = format!("{inbox} of {source} at {last}");
+            if self.own(input, "retire-source", subject, by).await? {
+                tracing::warn!(
+                    "`{}` retires source {source} of `{inbox}`: {}",
+                    by.actor,
+                    by.reason
+                );
+                // Those that found no room are looked at again.
+                for incident in self.incidents().iter().filter(|one| one.crowded) {
+                    self.core.incidents.end(&incident.inbox, incident.source);
+                }
+                return Ok(last);
             }
         }
         let what =

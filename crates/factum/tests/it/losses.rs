@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use factum::{
-    Accepted, At, By, Incident, Position, Running, ServiceName, Status, StoreId, TopicPartition,
+    Accepted, At, By, Incident, Link, Outgoing, Position, Running, ServiceName, Status, StoreId,
+    Topic, TopicPartition, chain::SOURCES_MAX,
 };
 use factum_testkit::{MemoryDisk, MemoryTopicsDisk};
 
@@ -257,5 +258,70 @@ async fn a_loss_that_is_accepted_up_to_the_last_message_goes_on_with_the_next() 
     deposit(&running, "a", 5).await;
     until("it goes on", async || amounts(&running, "a").await == [5]).await;
     assert_eq!(incidents(&running), []);
+    running.stop().await;
+}
+
+/// It went wrong: a row kept each source that was ever seen, and was written whole with each commit.
+#[tokio::test(start_paused = true)]
+async fn a_source_too_many_is_an_incident_until_another_is_retired() {
+    let world = World::new(6);
+    let _time = follow_time(&world.env);
+    let running = world.start().await;
+    let env = world.env.env();
+    let sources: Vec<_> = (0..SOURCES_MAX).map(|_| StoreId(env.uuid())).collect();
+    for partition in 0..3 {
+        let message = |source: &StoreId| Outgoing {
+            topic: Topic::of("accounts"),
+            partition,
+            key: None,
+            headers: Link {
+                source: *source,
+                at: At::new(1, 1),
+                previous: At::ZERO,
+            }
+            .to_headers()
+            .into_iter()
+            .collect(),
+            value: Some("{}".into()),
+            timestamp: env.now(),
+        };
+        let mut producer = running.broker().producer().await.unwrap();
+        let batch = (0..).zip(sources.iter().map(message)).collect();
+        producer.send(batch).await.unwrap();
+    }
+    let receipts = running.service("receipts").unwrap();
+    until("all are known", async || {
+        let rows = receipts.store().inboxes().await.unwrap();
+        rows.len() == 3
+            && rows
+                .iter()
+                .all(|(_, row)| row.lasts.iter().count() == SOURCES_MAX)
+    })
+    .await;
+    deposit(&running, "a", 1).await;
+    let incident = until_raised(&running).await;
+    assert!(incident.crowded);
+    let Some(Status::Degraded(reason)) = status(receipts.health(), &part(&incident)) else {
+        panic!("{:?}", receipts.health().parts());
+    };
+    assert!(reason.contains("Retire one"), "{reason}");
+
+    let operator = receipts.operator();
+    let retired = operator
+        .retire_source(&incident.inbox, sources[7], &by())
+        .await;
+    assert_eq!(retired.unwrap(), At::new(1, 1));
+    let again = operator
+        .retire_source(&incident.inbox, sources[7], &by())
+        .await;
+    assert!(again.unwrap_err().is_poison());
+    assert_eq!(operator.audit(1).await.unwrap()[0].action, "retire-source");
+    let accounts = running.service("accounts").unwrap().operator();
+    accounts.rewind_relay(Position(0), &by()).await.unwrap();
+    until("it is taken", async || amounts(&running, "a").await == [1]).await;
+    until("the incident is over", async || {
+        incidents(&running).is_empty()
+    })
+    .await;
     running.stop().await;
 }
