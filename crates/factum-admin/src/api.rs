@@ -191,4 +191,5 @@ pub(crate) fn table() -> Api<Admin> {
         "What happened and why, what is stuck, and the means to mend it.",
         routes.collect(),
     )
+    .for_operators()
 }

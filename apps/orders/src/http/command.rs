@@ -13,7 +13,10 @@ use factum_admin::web::{Actor, Problem};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{Shop, freshness::TOKEN_HEADER};
+use super::{
+    Shop,
+    freshness::{TOKEN_HEADER, failed},
+};
 use crate::platform::Role;
 
 /// The header of an idempotency key.
@@ -185,7 +188,7 @@ impl Shop {
             .field("Idempotency-Key", "was used for another request")),
             Err(CommandError::InvalidId(_)) => Err(Problem::invalid("nothing can have that id")
                 .field("id", "must have 1 to 512 bytes, and no control characters")),
-            Err(CommandError::Failed(error)) => Err(error.into()),
+            Err(CommandError::Failed(error)) => Err(failed(error)),
         }
     }
 }

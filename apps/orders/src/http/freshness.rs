@@ -4,7 +4,7 @@ use axum::{
     extract::FromRequestParts,
     http::{StatusCode, header, request::Parts},
 };
-use factum::{QueryError, Stale, Token};
+use factum::{Error, QueryError, Stale, Token};
 use factum_admin::web::Problem;
 
 /// The header in which commands answer a consistency token, and queries take it.
@@ -29,12 +29,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Carried {
     }
 }
 
+/// What failed in a service, as a problem. What it has stored and can't read is no mistake of whoever asked.
+pub(super) fn failed(error: Error) -> Problem {
+    if error.is_poison() {
+        Problem::internal(format!("{error:#}"))
+    } else {
+        error.into()
+    }
+}
+
 /// Why a query has no answer.
 ///
 /// What comes by itself is a 503 with `Retry-After`: any client knows what to do. What was lost is gone, 410.
 pub(super) fn unanswered(error: QueryError) -> Problem {
     let stale = match error {
-        QueryError::Failed(error) => return error.into(),
+        QueryError::Failed(error) => return failed(error),
         QueryError::Stale(stale) => stale,
     };
     let again = |code, title| {
@@ -47,8 +56,11 @@ pub(super) fn unanswered(error: QueryError) -> Problem {
         .header(header::RETRY_AFTER, 1.into())
     };
     match stale {
-        Stale::Pending | Stale::Timeout => again("not-yet", "The answer would not be fresh yet"),
-        Stale::Rebuilding => again("rebuilding", "The rows are being built"),
+        Stale::Pending | Stale::Timeout => {
+            again("not-yet", "The answer would not be fresh yet").public()
+        }
+        Stale::Rebuilding => again("rebuilding", "The rows are being built").public(),
+        // What failed there is for the log.
         Stale::Failed(_) => again("held-back", "A person has to mend something first"),
         Stale::Lost => Problem::new(
             StatusCode::GONE,

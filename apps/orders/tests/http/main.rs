@@ -4,6 +4,7 @@
 
 mod commands;
 mod description;
+mod failures;
 mod poison;
 mod queries;
 mod shop;

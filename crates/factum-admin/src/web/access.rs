@@ -384,8 +384,7 @@ async fn guard(State(access): State<Access>, mut request: Request, next: Next) -
                 .catch_unwind()
                 .await;
             answered.unwrap_or_else(|_| {
-                tracing::error!("the handler of {what} panicked: the message is above");
-                let detail = format!("the handler of {what} panicked; the log says where");
+                let detail = format!("the handler of {what} panicked: the message is above");
                 Problem::internal(detail).into_response()
             })
         }

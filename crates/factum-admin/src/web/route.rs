@@ -226,7 +226,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         self
     }
 
-    fn rules(&self) -> Rules {
+    fn rules(&self, operators: bool) -> Rules {
         let params = self.params.iter().map(|param| Param {
             name: param.name.clone(),
             place: param.place,
@@ -240,6 +240,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         Rules {
             params: params.collect(),
             body,
+            operators,
         }
     }
 }
@@ -252,6 +253,7 @@ pub struct Api<S> {
     pub(super) text: &'static str,
     pub(super) version: &'static str,
     pub(super) routes: Vec<Route<S>>,
+    operators: bool,
 }
 
 impl<S: Clone + Send + Sync + 'static> Api<S> {
@@ -267,7 +269,15 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             text,
             version,
             routes,
+            operators: false,
         }
+    }
+
+    /// The API of those who have to mend what fails: its problems say what failed, and not only under which id the
+    /// log has it.
+    pub fn for_operators(mut self) -> Self {
+        self.operators = true;
+        self
     }
 
     /// The method and path of each route.
@@ -295,7 +305,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         };
         let mut router = Router::new().route(description_path, on(MethodFilter::GET, serve));
         for route in self.routes {
-            let rules = Arc::new(route.rules());
+            let rules = Arc::new(route.rules(self.operators));
             let kept = from_fn_with_state(rules, rules::keep);
             router = router.route(route.path, route.handler.route_layer(kept));
         }

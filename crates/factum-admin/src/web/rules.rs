@@ -14,13 +14,15 @@ use axum::{
 };
 use serde_json::value::RawValue;
 
-use super::{FieldError, Problem, Shape, request, shape::ERRORS_MAX};
+use super::{FieldError, Problem, Shape, problem, request, shape::ERRORS_MAX};
 
 /// What a request for one route has to be.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     pub(super) params: Vec<Param>,
     pub(super) body: Option<TakenBody>,
+    /// Whether those who ask are operators, who are told what failed.
+    pub(super) operators: bool,
 }
 
 /// A parameter of a path, a query or the headers.
@@ -52,9 +54,14 @@ pub(super) async fn keep(
     request: Request,
     next: Next,
 ) -> Response {
-    match rules.check(request).await {
+    let answer = match rules.check(request).await {
         Ok(request) => next.run(request).await,
         Err(problem) => problem.into_response(),
+    };
+    if rules.operators {
+        problem::whole(answer)
+    } else {
+        answer
     }
 }
 
