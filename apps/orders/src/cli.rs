@@ -44,7 +44,8 @@ Logs go to standard error; RUST_LOG chooses what is logged (RUST_LOG=info, RUST_
 Exit codes:
   0  done; or stopped by SIGTERM or ctrl-c, in good order
   1  failed, or an invariant is broken, or the data directory is damaged
-  2  the command line can't be understood";
+  2  the command line can't be understood
+  130, 143  told by a second ctrl-c or SIGTERM to end at once, before all was in good order";
 
 /// The command line.
 #[derive(Debug, Parser)]

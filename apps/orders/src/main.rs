@@ -7,10 +7,11 @@ mod failure;
 mod load;
 mod screen;
 mod server;
+mod signals;
 mod store;
 mod verify;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -19,6 +20,7 @@ use crate::{
     cli::{Cli, Command, Store},
     failure::Failure,
     screen::Screen,
+    signals::Signals,
 };
 
 fn main() -> ExitCode {
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // In a file, colours are characters that nobody searches for.
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -54,16 +58,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             Screen::error(&failure.to_string());
-            ExitCode::FAILURE
+            // Who was told to end at once waits for nothing that is still under way.
+            runtime.shutdown_background();
+            ExitCode::from(failure.code())
         }
     }
 }
 
 /// What `run` ends with, unless it is interrupted: then what it has begun is dropped, temporary data included.
 async fn or_interrupted(run: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let interrupted = server::stop_signal()?;
+    let mut signals = Signals::listen()?;
     tokio::select! {
         ended = run => ended,
-        () = interrupted => Err(Failure::new("interrupted")),
+        _ = signals.next() => Err(Failure::new("interrupted")),
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     cli::{DATA_DEFAULT, Options},
     failure::Failure,
     screen::Screen,
+    signals::Signals,
 };
 
 /// How soon the demo and the load try again for the first time: nobody wants to watch the default of a second.
@@ -123,10 +124,10 @@ impl Server {
     }
 }
 
-/// Serves until SIGTERM or ctrl-c.
+/// Serves until SIGTERM or ctrl-c, and then ends in good order; another one while it does ends it at once.
 pub(crate) async fn serve(options: &Options) -> Result<(), Failure> {
     // Before anything else: a signal that comes early must not be lost.
-    let stop = stop_signal()?;
+    let mut signals = Signals::listen()?;
     let data = options
         .data
         .clone()
@@ -134,14 +135,17 @@ pub(crate) async fn serve(options: &Options) -> Result<(), Failure> {
     let server = Server::start(options, &data, &RetryPolicy::default()).await?;
     greet(&server, &data, !options.tokens.is_empty());
     let failed = tokio::select! {
-        () = stop => None,
+        _ = signals.next() => None,
         error = server.platform.failed() => Some(error),
     };
     if let Some(error) = failed {
         // Queries and health are answered until the services have given back what they hold.
         Screen::error(&format!("the data directory has failed: {error:#}"));
-        server.platform.running().stop().await;
-        server.stop().await?;
+        unless_told_again(&mut signals, async {
+            server.platform.running().stop().await;
+            server.stop().await
+        })
+        .await?;
         return Err(Failure::while_(
             format!(
                 "stopped, since nothing can be written to `{}`",
@@ -150,39 +154,24 @@ pub(crate) async fn serve(options: &Options) -> Result<(), Failure> {
             error,
         ));
     }
-    Screen::say("stopping: what is under way is finished or given back");
-    server.stop().await?;
+    Screen::say("stopping: what is under way is finished or given back (again: at once)");
+    unless_told_again(&mut signals, server.stop()).await?;
     Screen::say("stopped");
     Ok(())
 }
 
-/// Waits for SIGTERM or ctrl-c.
-#[cfg(unix)]
-pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen =
-        |kind| signal(kind).map_err(|error| Failure::while_("can't wait for signals", error));
-    let (mut terminate, mut interrupt) = (
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::interrupt())?,
-    );
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+/// What `ending` comes to, unless another signal says that it takes too long.
+async fn unless_told_again(
+    signals: &mut Signals,
+    ending: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    tokio::select! {
+        ended = ending => ended,
+        signal = signals.next() => {
+            let what = format!("ended at once by {signal}: the next start takes up what was under way");
+            Err(Failure::with_code(signal.code(), what))
         }
-    })
-}
-
-/// Waits for ctrl-c.
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    Ok(async {
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::error!("can't wait for ctrl-c: {error}");
-        }
-    })
+    }
 }
 
 fn greet(server: &Server, data: &Path, token: bool) {
@@ -222,5 +211,5 @@ fn greet(server: &Server, data: &Path, token: bool) {
     Screen::say(&format!(
         "  orders demo --target {url}     (cargo run -- demo --target {url})"
     ));
-    Screen::say("Stop it with ctrl-c.");
+    Screen::say("Stop it with ctrl-c; another one ends it at once.");
 }

@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "linux")]
 mod disk;
+mod ending;
 #[cfg(unix)]
 mod store;
 mod surface;
@@ -75,9 +76,13 @@ impl Served {
 
     /// What the command serves, on a free port.
     fn spawn(command: &mut Command) -> Self {
+        Self::spawn_logging(command, "off")
+    }
+
+    fn spawn_logging(command: &mut Command, log: &str) -> Self {
         let mut child = command
             .args(["--listen", "127.0.0.1:0"])
-            .env("RUST_LOG", "off")
+            .env("RUST_LOG", log)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
