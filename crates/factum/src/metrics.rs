@@ -212,7 +212,7 @@ impl Default for Registered {
 
 impl Registered {
     /// All metrics in the text format that scrapers of Prometheus and its kin read.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         self.look_at_stores();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
