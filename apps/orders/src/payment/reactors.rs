@@ -80,8 +80,8 @@ fn failure(error: GatewayError) -> Failure {
 /// Follows orders, and what becomes of them.
 pub(super) fn orders(gateway: &Gateway) -> GroupSpec {
     GroupSpec::new("payment-service")
-        .on(ChargeOrder(gateway.clone()))
-        .on(ChargeOnRequest(gateway.clone()))
+        .on(charge_placed(gateway))
+        .on(charge_requested(gateway))
         .on(undo("payment-cancelled", |event: &OrderCancelled| {
             &event.reason
         }))
@@ -95,79 +95,62 @@ pub(super) fn refunds(gateway: &Gateway) -> GroupSpec {
     GroupSpec::new("payment-refunds").on(GiveBack(gateway.clone()))
 }
 
-/// Charges an order as soon as it is placed, unless it is to be paid by hand.
-struct ChargeOrder(Gateway);
+/// Charges an order when an event says that it is to be paid.
+struct ChargeOrder<E> {
+    name: &'static str,
+    gateway: Gateway,
+    /// What is to be charged for the order; nothing, when the event doesn't say so.
+    bill: fn(E, OrderId) -> Option<Bill>,
+}
 
-impl Reactor for ChargeOrder {
-    type Event = OrderCreated;
+impl<E: Event + OfOrder> Reactor for ChargeOrder<E> {
+    type Event = E;
 
     fn name(&self) -> &'static str {
-        "charge"
+        self.name
     }
 
-    async fn react(
-        &self,
-        event: &Recorded<OrderCreated>,
-        cx: &mut Reaction,
-    ) -> Result<(), Failure> {
-        let order_id = order_of(event)?;
-        let OrderCreated {
-            user_id,
-            items,
-            total_amount: amount,
-            currency,
-            payment,
-            card,
-            ..
-        } = event.data.clone();
-        if payment == PaymentMode::Manual {
-            return Ok(());
+    async fn react(&self, event: &Recorded<E>, cx: &mut Reaction) -> Result<(), Failure> {
+        match (self.bill)(event.data.clone(), order_of(event)?) {
+            Some(bill) => bill.charge(&self.gateway, cx).await,
+            None => Ok(()),
         }
-        let bill = Bill {
-            order_id,
-            user_id,
-            items,
-            amount,
-            currency,
-            card,
-        };
-        bill.charge(&self.0, cx).await
+    }
+}
+
+/// Charges an order as soon as it is placed, unless it is to be paid by hand.
+fn charge_placed(gateway: &Gateway) -> ChargeOrder<OrderCreated> {
+    ChargeOrder {
+        name: "charge",
+        gateway: gateway.clone(),
+        bill: |placed, order_id| {
+            (placed.payment == PaymentMode::Auto).then_some(Bill {
+                order_id,
+                user_id: placed.user_id,
+                items: placed.items,
+                amount: placed.total_amount,
+                currency: placed.currency,
+                card: placed.card,
+            })
+        },
     }
 }
 
 /// Charges an order when its user says so.
-struct ChargeOnRequest(Gateway);
-
-impl Reactor for ChargeOnRequest {
-    type Event = OrderPaymentRequested;
-
-    fn name(&self) -> &'static str {
-        "charge-on-request"
-    }
-
-    async fn react(
-        &self,
-        event: &Recorded<OrderPaymentRequested>,
-        cx: &mut Reaction,
-    ) -> Result<(), Failure> {
-        let order_id = order_of(event)?;
-        let OrderPaymentRequested {
-            user_id,
-            items,
-            total_amount: amount,
-            currency,
-            card,
-            ..
-        } = event.data.clone();
-        let bill = Bill {
-            order_id,
-            user_id,
-            items,
-            amount,
-            currency,
-            card,
-        };
-        bill.charge(&self.0, cx).await
+fn charge_requested(gateway: &Gateway) -> ChargeOrder<OrderPaymentRequested> {
+    ChargeOrder {
+        name: "charge-on-request",
+        gateway: gateway.clone(),
+        bill: |requested, order_id| {
+            Some(Bill {
+                order_id,
+                user_id: requested.user_id,
+                items: requested.items,
+                amount: requested.total_amount,
+                currency: requested.currency,
+                card: requested.card,
+            })
+        },
     }
 }
 
@@ -255,7 +238,7 @@ mod tests {
     fn an_order_is_charged_once_however_often_it_is_handled() {
         let outside = Outside::in_memory();
         when_event(
-            ChargeOrder(outside.gateway.clone()),
+            charge_placed(&outside.gateway),
             placed("card:ok", PaymentMode::Auto),
         )
         .then_executes::<Payment>("o-1", completed())
@@ -268,7 +251,7 @@ mod tests {
     fn an_order_that_is_to_be_paid_by_hand_is_not_charged() {
         let outside = Outside::in_memory();
         when_event(
-            ChargeOrder(outside.gateway.clone()),
+            charge_placed(&outside.gateway),
             placed("card:ok", PaymentMode::Manual),
         )
         .then_nothing();
@@ -284,7 +267,7 @@ mod tests {
         };
         let gateway = Outside::in_memory().gateway;
         when_event(
-            ChargeOrder(gateway),
+            charge_placed(&gateway),
             placed("card:declined", PaymentMode::Auto),
         )
         .then_executes::<Payment>("o-1", PaymentCommand::Fail(failed))
@@ -296,7 +279,7 @@ mod tests {
         let outside = Outside::in_memory();
         outside.faults.set_gateway_down(true);
         when_event(
-            ChargeOrder(outside.gateway),
+            charge_placed(&outside.gateway),
             placed("card:ok", PaymentMode::Auto),
         )
         .then_fails(FailureClass::Transient);
@@ -305,7 +288,7 @@ mod tests {
     #[test]
     fn the_same_order_under_another_event_id_is_left_out_and_not_charged_again() {
         let outside = Outside::in_memory();
-        let charge = || ChargeOrder(outside.gateway.clone());
+        let charge = || charge_placed(&outside.gateway);
         when_event(charge(), placed("card:ok", PaymentMode::Auto))
             .then_executes::<Payment>("o-1", completed());
         let again = given_event(placed("card:ok", PaymentMode::Auto))
@@ -325,7 +308,7 @@ mod tests {
             order_id: None,
             ..placed("card:ok", PaymentMode::Auto)
         };
-        when_event(ChargeOrder(Outside::in_memory().gateway), nameless)
+        when_event(charge_placed(&Outside::in_memory().gateway), nameless)
             .then_fails(FailureClass::Poison);
     }
 }
