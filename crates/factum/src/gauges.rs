@@ -3,9 +3,7 @@
 //! A part that has stopped reports nothing any more, and that is when its lag is wanted most: so no part reports its
 //! own. What could not be read keeps its last value.
 
-use std::collections::BTreeSet;
-
-use factum_core::{Broker, Error, Group, ParkedState, Topic, TopicPartition};
+use factum_core::{Broker, Error, ParkedState};
 
 use crate::RunningService;
 
@@ -55,25 +53,10 @@ async fn parked(service: &RunningService) -> Result<(), Error> {
     Ok(())
 }
 
-/// Every partition of every topic that a group reads, those too that nobody owns.
 async fn lags(service: &RunningService, broker: &dyn Broker) -> Result<(), Error> {
-    let inboxes = service.store().inboxes().await?;
-    let specs = broker.topics().await?;
-    let reads: BTreeSet<(&Group, Topic)> = service.reads().collect();
-    for (group, topic) in reads {
-        let Some(spec) = specs.iter().find(|spec| spec.topic == topic) else {
-            continue;
-        };
-        for partition in 0..spec.partitions {
-            let place = TopicPartition::new(topic.clone(), partition);
-            let marks = broker.watermarks(&place).await?;
-            let row = inboxes.iter().find(|(inbox, _)| {
-                inbox.group == *group && inbox.topic == topic && inbox.partition == partition
-            });
-            let low = row.map_or(marks.first, |(_, row)| row.low);
-            let lag = marks.end.saturating_sub(low);
-            service.metrics().lag(group, &place, lag);
-        }
+    for lag in service.lags(broker).await? {
+        let messages = lag.messages();
+        service.metrics().lag(&lag.group, &lag.place, messages);
     }
     Ok(())
 }

@@ -27,6 +27,8 @@ mod consumer;
 pub use consumer::Incident;
 mod dead_letter;
 mod gauges;
+mod lag;
+pub use lag::Lag;
 mod post;
 mod projector;
 mod queries;

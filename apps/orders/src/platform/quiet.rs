@@ -1,14 +1,8 @@
 //! When the platform is quiet: nothing is on its way, so that nothing more happens until somebody does something.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
-use factum::{
-    Broker, Error, ParkedState, Position, Running, RunningService, ServiceName, Topic,
-    TopicPartition,
-};
+use factum::{Broker, Error, Lag, ParkedState, Position, Running, RunningService, ServiceName};
 
 /// How quiet the platform is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,37 +84,17 @@ async fn quiet_service(
             )));
         }
     }
-    let inboxes = store.inboxes().await?;
-    for group in service.groups() {
-        let of_group = inboxes.iter().filter(|(inbox, _)| inbox.group == *group);
-        let topics: BTreeSet<&Topic> = of_group.map(|(inbox, _)| &inbox.topic).collect();
-        if topics.is_empty() {
-            return Ok(Quiet::Busy(format!(
-                "group `{group}` has not begun to read"
-            )));
-        }
-        for spec in broker
-            .topics()
-            .await?
-            .iter()
-            .filter(|spec| topics.contains(&spec.topic))
-        {
-            for partition in 0..spec.partitions {
-                let place = TopicPartition::new(spec.topic.clone(), partition);
-                let end = broker.watermarks(&place).await?.end;
-                let row = inboxes.iter().find(|(inbox, _)| {
-                    inbox.group == *group
-                        && inbox.topic == spec.topic
-                        && inbox.partition == partition
-                });
-                let low = row.map_or(0, |(_, row)| row.low);
-                if low < end {
-                    return Ok(Quiet::Busy(format!(
-                        "group `{group}` has read {place} up to {low} of {end}"
-                    )));
-                }
-            }
-        }
+    let lags = service.lags(broker).await?;
+    if let Some(lag) = lags.iter().find(|lag| lag.messages() > 0) {
+        let Lag {
+            group,
+            place,
+            low,
+            end,
+        } = lag;
+        return Ok(Quiet::Busy(format!(
+            "group `{group}` has read {place} up to {low} of {end}"
+        )));
     }
     let (mut dead, mut waiting) = (0, 0);
     for parked in store.parked_counts().await? {
