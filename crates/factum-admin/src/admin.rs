@@ -7,7 +7,7 @@ use factum::{By, Env, Error, Running, RunningService, ServiceName};
 use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
-    api,
+    api::{self, page::Room},
     web::{Actor, Api, Problem},
 };
 
@@ -17,7 +17,12 @@ pub struct Admin {
     running: Arc<Running>,
     env: Env,
     backups: Option<Backups>,
+    page_bytes: usize,
 }
+
+/// How many bytes of events and messages a page has at most, unless told otherwise: what a browser still shows, and
+/// what a few clients at once may ask for without taking the memory of the process.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Writes a service's store into a new file, and says where.
 type Backups = Arc<dyn Fn(ServiceName) -> BoxFuture<'static, Result<PathBuf, Error>> + Send + Sync>;
@@ -29,7 +34,16 @@ impl Admin {
             running,
             env,
             backups: None,
+            page_bytes: PAGE_BYTES,
         }
+    }
+
+    /// With pages of about so many bytes of events and messages at most, however few that are; by default 4 MiB. A
+    /// page has one of them even so.
+    #[must_use]
+    pub fn with_page_bytes(mut self, bytes: usize) -> Self {
+        self.page_bytes = bytes;
+        self
     }
 
     /// With backups: `make` writes what a service's store holds into a new file, and says where. Choose the place
@@ -65,6 +79,11 @@ impl Admin {
 
     pub(crate) fn backups(&self) -> Option<&Backups> {
         self.backups.as_ref()
+    }
+
+    /// The room of a page of `limit` events or messages.
+    pub(crate) fn room(&self, limit: usize) -> Room {
+        Room::of(limit, self.page_bytes)
     }
 
     pub(crate) fn env(&self) -> &Env {

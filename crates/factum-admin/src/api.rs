@@ -11,7 +11,7 @@ mod content;
 mod health;
 mod log;
 mod losses;
-mod page;
+pub(crate) mod page;
 mod parked;
 mod projections;
 mod services;

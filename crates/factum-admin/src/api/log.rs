@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     content::key_text,
-    page::{Cursor, Limit, Name, Place, limit},
+    page::{Cursor, Limit, Name, Place, limit, weight_of_record},
 };
 use crate::{
     Admin,
@@ -269,26 +269,37 @@ pub(crate) async fn stream(
 ) -> Result<Json<StreamView>, Problem> {
     let service = admin.service(&service)?;
     let stream = stream_id(&category, &id)?;
-    let from = Version(asked.after.unwrap_or(0).saturating_add(1));
-    let page = service
-        .store()
-        .read_stream(&stream, from, limit(asked.limit)?)
-        .await?;
-    if page.version == Version::ZERO {
+    let mut room = admin.room(limit(asked.limit)?);
+    let mut last = Version(asked.after.unwrap_or(0));
+    let mut events = Vec::new();
+    let version = loop {
+        let from = Version(last.0.saturating_add(1));
+        let asked = room.to_read();
+        let page = service.store().read_stream(&stream, from, asked).await?;
+        let taken = page
+            .records
+            .iter()
+            .take_while(|record| room.takes(weight_of_record(record)));
+        let before = events.len();
+        events.extend(taken.map(|record| EventView::of(service, record)));
+        let taken = events.len() - before;
+        if let Some(record) = page.records[..taken].last() {
+            last = record.version;
+        }
+        if taken < asked || room.to_read() == 0 {
+            break page.version;
+        }
+    };
+    if version == Version::ZERO {
         return Err(no_stream(&stream));
     }
-    let last = page.records.last().map(|record| record.version);
     Ok(Json(StreamView {
         service: service.name().to_string(),
         category: stream.category().to_string(),
         id: stream.id().to_owned(),
-        version: page.version.0,
-        events: page
-            .records
-            .iter()
-            .map(|record| EventView::of(service, record))
-            .collect(),
-        next: last.filter(|last| *last < page.version).map(|last| last.0),
+        version: version.0,
+        next: (last < version && !events.is_empty()).then_some(last.0),
+        events,
     }))
 }
 
@@ -403,17 +414,36 @@ pub(crate) async fn events(
         types: asked.event_type.into_iter().collect(),
         sent: false,
     };
-    let page = service
-        .store()
-        .read_log(after, &filter, limit(asked.limit)?)
-        .await?;
-    Ok(Json(EventList {
-        events: page
+    let (mut events, mut next) = (Vec::new(), after);
+    let mut to_look_at = limit(asked.limit)?;
+    let mut room = admin.room(to_look_at);
+    let end = loop {
+        let asked = to_look_at.min(room.to_read());
+        let page = service.store().read_log(next, &filter, asked).await?;
+        to_look_at -= asked;
+        let before = events.len();
+        let fitting = page
             .records
             .iter()
-            .map(|record| EventView::of(service, record))
-            .collect(),
-        next: page.next.to_string(),
-        end: page.next.position >= page.head.position,
+            .take_while(|record| room.takes(weight_of_record(record)));
+        events.extend(fitting.map(|record| EventView::of(service, record)));
+        let taken = events.len() - before;
+        if taken < page.records.len() {
+            // What did not fit begins the next page.
+            next = page.records[..taken]
+                .last()
+                .map_or(next, |record| record.at);
+            break false;
+        }
+        next = page.next;
+        let end = next.position >= page.head.position;
+        if end || to_look_at == 0 {
+            break end;
+        }
+    };
+    Ok(Json(EventList {
+        events,
+        next: next.to_string(),
+        end,
     }))
 }

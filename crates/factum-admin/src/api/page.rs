@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+use factum::{Error, Message, Parked, ParkedFilter, Record, Store};
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +15,97 @@ use crate::web::{Problem, REASON_CHARS_MAX};
 const LIMIT: usize = 100;
 /// How many a page has at most.
 pub(crate) const LIMIT_MAX: usize = 500;
+
+/// How many events or messages are read at a time: with the largest of them 32 MiB.
+const READ_MAX: usize = 32;
+
+/// What a page still has room for: it is bounded by number and by bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    left: usize,
+    bytes: usize,
+    empty: bool,
+}
+
+impl Room {
+    pub(crate) fn of(limit: usize, bytes: usize) -> Self {
+        Self {
+            left: limit,
+            bytes,
+            empty: true,
+        }
+    }
+
+    /// How many to read next: none when there is no room for any.
+    pub(crate) fn to_read(self) -> usize {
+        self.left.min(READ_MAX)
+    }
+
+    /// Takes one of so many bytes, if there is room for it: the first has it always.
+    pub(crate) fn takes(&mut self, bytes: usize) -> bool {
+        if self.left == 0 || (bytes > self.bytes && !self.empty) {
+            return false;
+        }
+        self.left -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.empty = false;
+        true
+    }
+
+    /// The room for `limit` more in the bytes that are left.
+    pub(crate) fn for_more(self, limit: usize) -> Self {
+        Self {
+            left: limit,
+            ..self
+        }
+    }
+}
+
+/// About how much of a page a record takes.
+pub(crate) fn weight_of_record(record: &Record) -> usize {
+    let metadata = record.draft.metadata.iter();
+    let metadata: usize = metadata
+        .map(|(name, value)| name.len() + value.as_str().len())
+        .sum();
+    record.draft.data.len() + metadata + OVERHEAD
+}
+
+/// About how much of a page a message takes.
+pub(crate) fn weight_of_message(message: &Message) -> usize {
+    let headers = message.headers.iter();
+    let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+    message.value.as_ref().map_or(0, Bytes::len) + headers + OVERHEAD
+}
+
+/// Shows `look` at most `most` parked messages behind `filter.after`, until it has seen enough. They are read few at a
+/// time: each holds its message.
+pub(crate) async fn each_parked(
+    store: &dyn Store,
+    mut filter: ParkedFilter,
+    most: usize,
+    mut look: impl FnMut(Parked) -> bool,
+) -> Result<usize, Error> {
+    let mut seen = 0;
+    while seen < most {
+        let asked = READ_MAX.min(most - seen);
+        let found = store.parked(&filter, asked).await?;
+        let all = found.len() < asked;
+        for parked in found {
+            seen += 1;
+            filter.after = Some(parked.id.clone());
+            if !look(parked) {
+                return Ok(seen);
+            }
+        }
+        if all {
+            break;
+        }
+    }
+    Ok(seen)
+}
+
+/// What an event or message takes besides its content.
+const OVERHEAD: usize = 500;
 
 /// What parts of requests have to be, for the fields that hold them.
 macro_rules! taken {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     log::{bad_cursor, cursor},
-    page::{Cursor, Limit, Name, limit},
+    page::{Cursor, Limit, Name, each_parked, limit},
 };
 use crate::{
     Admin,
@@ -152,17 +152,16 @@ pub(crate) async fn list(
             ..ParkedFilter::default()
         };
         // One more than fits tells whether there is another page.
-        for found in service
-            .operator()
-            .parked(&filter, limit - parked.len() + 1)
-            .await?
-        {
+        let most = limit - parked.len() + 1;
+        each_parked(&**service.store(), filter, most, |found| {
             if parked.len() == limit {
                 next = parked.last().map(ParkedView::cursor);
-                break;
+            } else {
+                parked.push(ParkedView::of(service, &found));
             }
-            parked.push(ParkedView::of(service, &found));
-        }
+            next.is_none()
+        })
+        .await?;
     }
     Ok(Json(ParkedList {
         counts,

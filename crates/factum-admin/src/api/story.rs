@@ -8,7 +8,11 @@ use factum::{MessageId, ParkedFilter, Position, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{log::EventView, parked::ParkedView};
+use super::{
+    log::EventView,
+    page::{each_parked, weight_of_record},
+    parked::ParkedView,
+};
 use crate::{
     Admin,
     web::{FromPath, Problem},
@@ -46,22 +50,33 @@ pub(crate) async fn story(
 ) -> Result<Json<StoryView>, Problem> {
     let id = MessageId::from(correlation.as_str());
     let (mut events, mut parked, mut cut) = (Vec::new(), Vec::new(), false);
+    let mut room = admin.room(EVENTS_MAX);
     for service in admin.running().services() {
-        let records = service
-            .store()
-            .read_correlated(&id, Position::ZERO, EVENTS_MAX)
-            .await?;
-        cut |= records.len() == EVENTS_MAX;
-        events.extend(records.iter().map(|record| EventView::of(service, record)));
-        let found = service
-            .store()
-            .parked(&ParkedFilter::default(), PARKED_MAX)
-            .await?;
-        cut |= found.len() == PARKED_MAX;
-        let own = found
-            .iter()
-            .filter(|parked| parked.correlation_id.as_ref() == Some(&id));
-        parked.extend(own.map(|parked| ParkedView::of(service, parked)));
+        let store = service.store();
+        room = room.for_more(EVENTS_MAX);
+        let mut last = Position::ZERO;
+        loop {
+            let asked = room.to_read();
+            let records = store.read_correlated(&id, last, asked.max(1)).await?;
+            let taken = records
+                .iter()
+                .take_while(|record| room.takes(weight_of_record(record)))
+                .count();
+            let shown = &records[..taken];
+            events.extend(shown.iter().map(|record| EventView::of(service, record)));
+            last = shown.last().map_or(last, |record| record.at.position);
+            cut |= taken < records.len();
+            if taken < asked || asked == 0 {
+                break;
+            }
+        }
+        let found = each_parked(&**store, ParkedFilter::default(), PARKED_MAX, |one| {
+            if one.correlation_id.as_ref() == Some(&id) {
+                parked.push(ParkedView::of(service, &one));
+            }
+            true
+        });
+        cut |= found.await? == PARKED_MAX;
     }
     if events.is_empty() && parked.is_empty() {
         return Err(Problem::not_found(format!(

@@ -1,17 +1,19 @@
 //! Topics: what they hold, and publishing to them as a producer in any language would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use axum::{Json, extract::State, http::StatusCode};
 use bytes::Bytes;
-use factum::{Headers, Key, Message, Outgoing, Topic, TopicPartition, TopicSpec};
+use factum::{
+    Broker, Error, Headers, Key, Message, Outgoing, Timestamp, Topic, TopicPartition, TopicSpec,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
     content::{self, Content, HeaderView, key_text},
-    page::{Limit, Reason, limit, reason},
+    page::{Limit, Reason, limit, reason, weight_of_message},
 };
 use crate::{
     Admin,
@@ -133,7 +135,12 @@ pub(crate) struct MessageList {
     /// The offset to go on from, when one partition was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
+    /// Whether there are more: of several partitions, ask for one by itself to go on.
+    more: bool,
 }
+
+/// How many messages of a partition are read at a time.
+const READ_MAX: usize = 8;
 
 /// A message.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -175,31 +182,63 @@ pub(crate) async fn messages(
         }
         None => 0..spec.partitions,
     };
-    let mut found = Vec::new();
-    for partition in partitions {
-        let place = TopicPartition::new(spec.topic.clone(), partition);
-        found.extend(
-            admin
-                .running()
-                .broker()
-                .read(&place, asked.offset.unwrap_or(0), limit)
-                .await?,
-        );
+    let mut room = admin.room(limit);
+    let mut readings: Vec<_> = partitions
+        .map(|partition| Reading {
+            place: TopicPartition::new(spec.topic.clone(), partition),
+            from: asked.offset.unwrap_or(0),
+            read: VecDeque::new(),
+        })
+        .collect();
+    let broker = &**admin.running().broker();
+    let (mut messages, mut next, mut more) = (Vec::new(), None, false);
+    loop {
+        for reading in &mut readings {
+            reading.read_on(broker).await?;
+        }
+        readings.retain(|reading| !reading.read.is_empty());
+        let Some(first) = readings.iter_mut().min_by_key(|reading| reading.first()) else {
+            break;
+        };
+        if !room.takes(first.read.front().map_or(0, weight_of_message)) {
+            more = true;
+            break;
+        }
+        if let Some(message) = first.read.pop_front() {
+            next = Some(message.offset + 1);
+            messages.push(MessageView::from(&message));
+        }
     }
-    found.sort_by_key(|message| (message.timestamp, message.partition, message.offset));
-    if asked.partition.is_some() {
-        found.sort_by_key(|message| message.offset);
-    }
-    found.truncate(limit);
-    let next = found
-        .last()
-        .filter(|_| asked.partition.is_some())
-        .map(|last| last.offset + 1);
     Ok(Json(MessageList {
         topic: spec.topic.to_string(),
-        messages: found.iter().map(MessageView::from).collect(),
-        next,
+        messages,
+        next: next.filter(|_| asked.partition.is_some()),
+        more,
     }))
+}
+
+/// A partition that is read on while its messages are shown.
+struct Reading {
+    place: TopicPartition,
+    from: u64,
+    read: VecDeque<Message>,
+}
+
+impl Reading {
+    /// Reads on, when all that was read is shown; then there is nothing more if nothing is read.
+    async fn read_on(&mut self, broker: &dyn Broker) -> Result<(), Error> {
+        if self.read.is_empty() {
+            self.read = broker.read(&self.place, self.from, READ_MAX).await?.into();
+            self.from = self.read.back().map_or(self.from, |last| last.offset + 1);
+        }
+        Ok(())
+    }
+
+    /// What tells which message of several partitions comes first.
+    fn first(&self) -> Option<(Timestamp, u32, u64)> {
+        let first = self.read.front()?;
+        Some((first.timestamp, first.partition, first.offset))
+    }
 }
 
 /// A message to publish: `value` or `value_base64` has to be there.

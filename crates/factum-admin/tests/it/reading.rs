@@ -1,6 +1,6 @@
 //! What an operator can see.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::World;
 
@@ -304,5 +304,111 @@ async fn the_audit_record_of_all_services_is_paged_to_the_first_that_was_done() 
         let path = format!("/admin/audit?before={wrong}");
         world.get(&path).await.refuses(422, Some("before"));
     }
+    world.stop().await;
+}
+
+/// A page of five hundred large messages had five hundred megabytes, in memory and on the wire.
+#[tokio::test]
+async fn a_page_ends_when_it_is_large_enough_and_says_that_there_is_more() {
+    const PAGE_BYTES: usize = 5_000;
+    let world = World::with_pages_of(PAGE_BYTES).await;
+    let large = serde_json::json!({ "value": "x".repeat(2 * PAGE_BYTES) });
+    for amount in 100..140 {
+        world.deposit("a-1", amount).await;
+    }
+    let publish = "/admin/topics/accounts/messages";
+    for _ in 0..3 {
+        let small = serde_json::json!({ "key": "k", "value": "y".repeat(1_000) });
+        world.post(publish, &small).await.is(201);
+    }
+    let end = |topics: &Value, partition: usize| {
+        topics["topics"][0]["partitions"][partition]["end"].as_u64()
+    };
+    world
+        .until("/admin/topics", |topics| {
+            end(topics, 0).max(end(topics, 1)) >= Some(40)
+        })
+        .await;
+    let whole = end(&world.get("/admin/topics").await.json(), 0) < Some(40);
+    let partition = usize::from(whole);
+    let all_of = |list: &str, start: &str, more: fn(&Value) -> Option<String>| {
+        let (world, list, start) = (&world, list.to_owned(), start.to_owned());
+        async move {
+            let (mut all, mut pages, mut path) = (Vec::new(), 0, start.clone());
+            loop {
+                let answer = world.get(&path).await;
+                let page = answer.is(200);
+                let shown = page[&list].as_array().unwrap().clone();
+                assert!(
+                    shown.len() == 1 || answer.text.len() < 2 * PAGE_BYTES,
+                    "{path}: {answer:?}"
+                );
+                pages += 1;
+                all.extend(shown);
+                let Some(next) = more(&page) else { break };
+                path = format!("{start}{next}");
+            }
+            assert!(pages > 2, "{start} is not cut");
+            all
+        }
+    };
+    let stream = all_of(
+        "events",
+        "/admin/streams/accounts/account/a-1?limit=500",
+        |page| page["next"].as_u64().map(|next| format!("&after={next}")),
+    );
+    let versions: Vec<_> = stream
+        .await
+        .iter()
+        .map(|one| one["version"].as_u64().unwrap())
+        .collect();
+    assert_eq!(versions, (1..=40).collect::<Vec<_>>());
+    let log = all_of(
+        "events",
+        "/admin/events?service=accounts&limit=500",
+        |page| {
+            let next = page["next"].as_str().unwrap();
+            (page["end"] == false).then(|| format!("&after={next}"))
+        },
+    );
+    assert_eq!(log.await.len(), 40);
+    let messages = all_of(
+        "messages",
+        &format!("{publish}?limit=500&partition={partition}"),
+        |page| {
+            let next = &page["next"];
+            (page["more"] == true).then(|| format!("&offset={next}"))
+        },
+    );
+    let offsets: Vec<_> = messages
+        .await
+        .iter()
+        .map(|one| one["offset"].as_u64().unwrap())
+        .collect();
+    assert!(offsets.len() >= 40 && offsets.is_sorted(), "{offsets:?}");
+    assert_eq!(*offsets.last().unwrap() + 1, offsets.len() as u64);
+
+    // One that is larger than any page is a page of its own.
+    let sent = world.post(publish, &large).await.is(201);
+    let (partition, offset) = (&sent["partition"], &sent["offset"]);
+    let page = world
+        .get(&format!("{publish}?partition={partition}&offset={offset}"))
+        .await
+        .is(200);
+    assert_eq!(page["messages"].as_array().unwrap().len(), 1);
+    // Of several partitions it is only said that there is more.
+    let page = world.get(publish).await.is(200);
+    assert_eq!(
+        (&page["more"], page.get("next")),
+        (&Value::Bool(true), None)
+    );
+    // A story is cut, and says so.
+    let event = world
+        .get("/admin/events?service=accounts&limit=1")
+        .await
+        .is(200);
+    let story = event["events"][0]["correlation_id"].as_str().unwrap();
+    let story = world.get(&format!("/admin/stories/{story}")).await.is(200);
+    assert_eq!(story["cut"], false, "{story}");
     world.stop().await;
 }

@@ -178,6 +178,15 @@ impl World {
     }
 
     pub(crate) async fn with_tokens(tokens: &[&str]) -> Self {
+        Self::with(tokens, |admin| admin).await
+    }
+
+    /// A world whose pages have so many bytes.
+    pub(crate) async fn with_pages_of(bytes: usize) -> Self {
+        Self::with(&[], |admin| admin.with_page_bytes(bytes)).await
+    }
+
+    async fn with(tokens: &[&str], admin: impl FnOnce(Admin) -> Admin) -> Self {
         let env = system_env();
         let store = |name| {
             Arc::new(MemoryStore::new(
@@ -205,7 +214,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let tokens: Vec<_> = tokens.iter().map(|token| token.parse().unwrap()).collect();
         let access = web::Access::new(address, tokens, [], Admin::open_paths());
-        let router = web::guarded(Admin::new(running.clone(), env).router(), access);
+        let router = web::guarded(admin(Admin::new(running.clone(), env)).router(), access);
         let stop = CancellationToken::new();
         let server = tokio::spawn(web::serve(listener, router, stop.clone()));
         Self {

@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use super::StateView;
 use crate::{
-    api::content::{Content, HeaderView, key_text},
+    api::{
+        content::{Content, HeaderView, key_text},
+        page::each_parked,
+    },
     web::Problem,
 };
 
@@ -135,7 +138,7 @@ impl ParkedDetail {
             ..ParkedFilter::default()
         };
         let behind = if parked.state.is_head() {
-            service.store().parked(&filter, BEHIND_MAX).await?.len()
+            each_parked(&**service.store(), filter, BEHIND_MAX, |_| true).await?
         } else {
             0
         };
