@@ -10,6 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contracts::{Currency, OrderId, Sku};
 
+/// The group that charges orders.
+const PAYMENT_GROUP: &str = "payment-service";
+/// The group that reserves what was paid.
+const STOCK_GROUP: &str = "stock-service";
+/// The group that tells users.
+const NOTIFICATION_GROUP: &str = "notification-service";
+
 /// An invariant that was broken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Broken {
@@ -59,6 +66,24 @@ pub enum Broken {
         /// What is wrong.
         what: String,
     },
+    /// An order was placed or paid, and whoever had to serve it knows nothing of it.
+    #[error("order `{order_id}` {what}")]
+    Vanished {
+        /// The order.
+        order_id: OrderId,
+        /// Who lost it.
+        what: String,
+    },
+    /// The user of an order was not told all that became of it.
+    #[error("the user of order `{order_id}` was told {told} of {due} things that became of it")]
+    Untold {
+        /// The order.
+        order_id: OrderId,
+        /// What was told.
+        told: u32,
+        /// What had to be.
+        due: u32,
+    },
     /// A notification was not counted once.
     #[error("notification `{key}` {what}")]
     Notification {
@@ -78,6 +103,8 @@ pub fn check(facts: &Facts) -> Vec<Broken> {
     agreement(facts, &mut broken);
     shelves(facts, &mut broken);
     notifications(facts, &mut broken);
+    vanished(facts, &mut broken);
+    untold(facts, &mut broken);
     broken
 }
 
@@ -339,6 +366,68 @@ fn notifications(facts: &Facts, broken: &mut Vec<Broken>) {
             });
         }
     }
+}
+
+/// No order vanishes, whoever placed it: payment has an answer to each that is to be paid at once, and stock to each
+/// that is paid. What is only in the topic, or in payment's books, no other check would miss.
+fn vanished(facts: &Facts, broken: &mut Vec<Broken>) {
+    let mut say = |order_id: &OrderId, what: &str| {
+        broken.push(Broken::Vanished {
+            order_id: order_id.clone(),
+            what: what.into(),
+        });
+    };
+    for (order_id, places) in &facts.placed {
+        let given_up =
+            |place: &String| facts.given_up.contains(&format!("{PAYMENT_GROUP}:{place}"));
+        if !facts.payments.contains_key(order_id) && !places.iter().all(given_up) {
+            say(order_id, "was placed, and payment knows nothing of it");
+        }
+    }
+    let left_out = gives_up(facts, STOCK_GROUP);
+    for (order_id, payment) in &facts.payments {
+        if payment.completed > 0 && !facts.reservations.contains_key(order_id) && left_out == 0 {
+            say(order_id, "was paid, and stock knows nothing of it");
+        }
+    }
+}
+
+/// How many messages a group has given up or left out.
+fn gives_up(facts: &Facts, group: &str) -> usize {
+    let own = |subject: &&String| subject.split(':').next() == Some(group);
+    facts.given_up.iter().filter(own).count()
+}
+
+/// Each end that an order, its payment or its reservation comes to is told to its user. Of foreign orders others may
+/// tell more. What was given up can't be told: as many may be missing.
+fn untold(facts: &Facts, broken: &mut Vec<Broken>) {
+    let mut due: BTreeMap<&OrderId, u32> = BTreeMap::new();
+    for (order_id, order) in &facts.orders {
+        *due.entry(order_id).or_default() += order.shipped + order.cancelled;
+    }
+    for (order_id, payment) in &facts.payments {
+        *due.entry(order_id).or_default() += payment.failed + payment.refunded;
+    }
+    for (order_id, reservation) in &facts.reservations {
+        *due.entry(order_id).or_default() += reservation.reserved + reservation.rejected;
+    }
+    let told = |order_id| facts.recorded_for.get(order_id).copied().unwrap_or(0);
+    let untold: Vec<_> = due
+        .into_iter()
+        .filter(|(order_id, due)| told(*order_id) < *due)
+        .collect();
+    let missing: usize = untold
+        .iter()
+        .map(|(order_id, due)| (due - told(*order_id)) as usize)
+        .sum();
+    if missing <= gives_up(facts, NOTIFICATION_GROUP) {
+        return;
+    }
+    broken.extend(untold.into_iter().map(|(order_id, due)| Broken::Untold {
+        order_id: order_id.clone(),
+        told: told(order_id),
+        due,
+    }));
 }
 
 #[cfg(test)]

@@ -341,6 +341,7 @@ impl Platform {
         for service in self.running.services() {
             facts.read(&**service.store()).await?;
         }
+        facts.read_topic(&**self.running.broker()).await?;
         Ok(facts)
     }
 

@@ -1,14 +1,20 @@
 //! Facts: what happened, as the services and the firms outside have it in their books.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use factum::{At, Catalog, Error, Event, LogFilter, Read, RecordKind, Store};
+use factum::{
+    At, Broker, Catalog, Error, Event, LogFilter, Message, Read, RecordKind, Store, Topic,
+    TopicPartition, wire,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     contracts::{
-        Currency, OrderEvent, OrderId, PaymentEvent, PaymentMode, ShelfEvent, Sku, StockEvent,
-        quantities,
+        Currency, OrderCreated, OrderEvent, OrderId, PaymentEvent, PaymentMode, ShelfEvent, Sku,
+        StockEvent, quantities,
     },
     notification::NotificationSent,
     outside::{Charged, Outside},
@@ -16,6 +22,8 @@ use crate::{
 
 /// How many records are read at a time.
 const PAGE_RECORDS: usize = 1_000;
+/// How many messages are read at a time: with the largest of them 50 MiB.
+const PAGE_MESSAGES: usize = 50;
 
 /// What happened. Plain data: it can be read over HTTP as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +46,12 @@ pub struct Facts {
     pub told: BTreeMap<String, u32>,
     /// How often the notification service recorded that something was told, by key.
     pub recorded: BTreeMap<String, u32>,
+    /// The same by order.
+    pub recorded_for: BTreeMap<OrderId, u32>,
+    /// Where orders that are to be paid at once were placed on the topic, `<topic>:<partition>:<offset>`, by whomever.
+    pub placed: BTreeMap<OrderId, Vec<String>>,
+    /// What was given up by people or left out by handlers, `<group>:<topic>:<partition>:<offset>`.
+    pub given_up: BTreeSet<String>,
 }
 
 /// An amount in a currency.
@@ -203,12 +217,79 @@ impl Facts {
         Ok(facts)
     }
 
+    /// Adds the orders that anybody placed on the topic of orders, as far as it keeps them.
+    ///
+    /// # Errors
+    ///
+    /// When the topic can't be read.
+    pub async fn read_topic(&mut self, broker: &dyn Broker) -> Result<(), Error> {
+        let catalog = Catalog::<OrderCreated>::new()?;
+        let topic = OrderEvent::TOPIC.map(Topic::of);
+        let specs = broker.topics().await?;
+        for spec in specs
+            .iter()
+            .filter(|spec| Some(&spec.topic) == topic.as_ref())
+        {
+            for partition in 0..spec.partitions {
+                let place = TopicPartition::new(spec.topic.clone(), partition);
+                let mut from = broker.watermarks(&place).await?.first;
+                loop {
+                    let messages = broker.read(&place, from, PAGE_MESSAGES).await?;
+                    for message in &messages {
+                        self.message(&catalog, &place, message);
+                    }
+                    match messages.last() {
+                        Some(last) => from = last.offset + 1,
+                        None => break,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a message of the topic of orders, if it places one. What can't be read is a dead letter, and told as that.
+    fn message(
+        &mut self,
+        catalog: &Catalog<OrderCreated>,
+        place: &TopicPartition,
+        message: &Message,
+    ) {
+        let Ok(incoming) = wire::read(message) else {
+            return;
+        };
+        let read = catalog.read(&incoming.event_type, incoming.data.as_str().as_bytes());
+        let Ok(Read::Events(events)) = read else {
+            return;
+        };
+        for (created, _) in events {
+            let enveloped = || incoming.aggregate_id.as_deref().map(OrderId::from);
+            let order_id = created.order_id.clone().or_else(enveloped);
+            if let Some(order_id) = order_id.filter(|_| created.payment == PaymentMode::Auto) {
+                let (topic, partition) = (&place.topic, place.partition);
+                let at = format!("{topic}:{partition}:{}", message.offset);
+                self.placed.entry(order_id).or_default().push(at);
+            }
+        }
+    }
+
     /// Adds what is in the log of a service. What it imported is another service's to tell.
     ///
     /// # Errors
     ///
     /// When the log can't be read.
     pub async fn read(&mut self, store: &dyn Store) -> Result<(), Error> {
+        let mut before = None;
+        loop {
+            let entries = store.audit(before, PAGE_RECORDS).await?;
+            before = entries.last().map(|oldest| oldest.number);
+            if before.is_none() {
+                break;
+            }
+            let entries = entries.into_iter().map(|audited| audited.entry);
+            let given_up = entries.filter(|entry| matches!(&*entry.action, "discard" | "skip"));
+            self.given_up.extend(given_up.map(|entry| entry.subject));
+        }
         let catalog = Catalog::<Fact>::new()?;
         let mut after = At::new(store.head().await?.epoch.0, 0);
         loop {
@@ -244,7 +325,10 @@ impl Facts {
             Fact::Payment(event) => self.payment(id.into(), event),
             Fact::Stock(event) => self.stock(id.into(), event),
             Fact::Shelf(event) => self.shelf(event),
-            Fact::Notification(sent) => *self.recorded.entry(sent.key.clone()).or_default() += 1,
+            Fact::Notification(sent) => {
+                *self.recorded.entry(sent.key.clone()).or_default() += 1;
+                *self.recorded_for.entry(sent.order_id.clone()).or_default() += 1;
+            }
         }
     }
 

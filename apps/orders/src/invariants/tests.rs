@@ -135,6 +135,8 @@ fn happy() -> Facts {
     facts.charged.insert(id(), vec![won(500)]);
     facts.told.insert("k".into(), 1);
     facts.recorded.insert("k".into(), 1);
+    facts.recorded_for.insert(id(), 1);
+    facts.placed.insert(id(), vec!["orders:0:7".into()]);
     facts
 }
 
@@ -150,6 +152,8 @@ fn compensated() -> Facts {
     facts.stock(id(), &rejected());
     facts.charged.insert(id(), vec![won(500)]);
     facts.refunded.insert(id(), vec![won(500)]);
+    // That it can't be fulfilled, that it is cancelled, and that the money comes back.
+    facts.recorded_for.insert(id(), 3);
     facts
 }
 
@@ -317,4 +321,53 @@ fn a_notification_that_is_not_counted_once_is_noticed() {
             &format!("was told {told} times and recorded {recorded} times"),
         );
     }
+}
+
+/// Payment lost a foreign order, and nobody noticed: our order service doesn't know it, and no money was missing.
+#[test]
+fn an_order_that_vanishes_is_noticed_whoever_placed_it() {
+    let mut facts = Facts::default();
+    facts.placed.insert(id(), vec!["orders:0:7".into()]);
+    breaks(
+        &facts,
+        "order `o-1` was placed, and payment knows nothing of it",
+    );
+    facts.given_up.insert("stock-service:orders:0:7".into());
+    breaks(&facts, "payment knows nothing of it");
+    facts.given_up.insert("payment-service:orders:0:7".into());
+    assert_eq!(check(&facts), [], "a person gave it up");
+    facts
+        .placed
+        .insert(id(), vec!["orders:0:7".into(), "orders:0:9".into()]);
+    breaks(&facts, "payment knows nothing of it");
+
+    let mut facts = happy();
+    facts.orders.clear();
+    facts.reservations.clear();
+    breaks(
+        &facts,
+        "order `o-1` was paid, and stock knows nothing of it",
+    );
+}
+
+/// What was neither told nor recorded had no key to be missed by.
+#[test]
+fn a_notification_that_was_lost_before_it_was_told_is_noticed() {
+    let mut facts = happy();
+    facts.told.clear();
+    facts.recorded.clear();
+    facts.recorded_for.clear();
+    breaks(
+        &facts,
+        "the user of order `o-1` was told 0 of 1 things that became of it",
+    );
+    facts
+        .given_up
+        .insert("notification-service:stock:0:1".into());
+    assert_eq!(check(&facts), [], "a person gave it up");
+    let mut facts = compensated();
+    facts.recorded_for.insert(id(), 2);
+    breaks(&facts, "was told 2 of 3 things");
+    facts.recorded_for.insert(id(), 4);
+    assert_eq!(check(&facts), [], "others may tell more of it");
 }
