@@ -11,8 +11,8 @@ use tokio::{
 
 use crate::world::{Answer, PATIENCE, Served, served};
 
-/// The longest problem: it repeats parts of the request, each cut, and names all that is known.
-const PROBLEM_BYTES_MAX: usize = 20_000;
+/// The longest problem: it repeats parts of the request, each cut, and names all that is wrong and known.
+const PROBLEM_BYTES_MAX: usize = 80_000;
 
 /// How much of what is said on a connection is looked at: one can ask much with few bytes.
 const SAID_BYTES_MAX: usize = 64 * 1024;

@@ -27,6 +27,9 @@ const ERRORS_MAX: usize = 500;
 /// The ids of problems.
 static IDS: LazyLock<Env> = LazyLock::new(system_env);
 
+/// How many bytes the fields take at most: with names as long as they may be, so many would be megabytes.
+const ERRORS_BYTES_MAX: usize = 64 * 1024;
+
 /// What is put before a problem's code to make its type.
 const TYPE_PREFIX: &str = "urn:factum:problem:";
 
@@ -297,6 +300,12 @@ impl Problem {
             cut(field);
             cut(detail);
         }
+        let mut room = ERRORS_BYTES_MAX;
+        errors.retain(|error| {
+            let bytes = serde_json::to_vec(error).map_or(0, |error| error.len());
+            room = room.saturating_sub(bytes);
+            room > 0
+        });
         let body = ProblemBody {
             kind: format!("{TYPE_PREFIX}{}", self.code),
             title: self.title.into(),
@@ -380,6 +389,14 @@ mod tests {
         assert_eq!(body.detail.chars().count(), TEXT_CHARS_MAX + 1);
         assert!(body.detail.ends_with('…'));
         assert_eq!(body.errors.len(), ERRORS_MAX);
+
+        let many = (0..1_000).map(|_| FieldError {
+            field: long.clone(),
+            detail: "x".into(),
+        });
+        let body = read(Problem::invalid("long").fields(many).into_response()).await;
+        let bytes = serde_json::to_vec(&body).unwrap().len();
+        assert!((ERRORS_BYTES_MAX / 2..2 * ERRORS_BYTES_MAX).contains(&bytes));
 
         let problem = Problem::invalid("short").field(&long, &long);
         let body = axum::body::to_bytes(problem.into_response().into_body(), usize::MAX).await;
