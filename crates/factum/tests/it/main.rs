@@ -19,6 +19,7 @@ mod projector_rows;
 mod projector_wide;
 mod publishing;
 mod queries;
+mod rejections;
 mod starting;
 mod timers;
 mod world;
