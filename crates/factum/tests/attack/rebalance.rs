@@ -6,13 +6,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use factum::{
-    Aggregate, App, Broker, Decision, Env, Event, Failure, GroupSpec, Reaction, Reactor, Recorded,
-    Running, Service, Store, StreamId, Topic, TopicSpec, Version,
+    Aggregate, App, Broker, Commit, CommitError, Committed, Decision, Env, Error, Event,
+    ExpectedVersion, Failure, Group, GroupSpec, InboxId, InboxRow, Input, Reaction, Reactor,
+    Recorded, Running, Service, Start, Store, StreamId, Topic, TopicSpec, Version,
 };
-use factum_sim::{Chronicle, Witness, unguarded};
-use factum_testkit::faults::{Faults, FaultyBroker, FaultyStore, Gate};
+use factum_testkit::{
+    Layered, StoreLayer,
+    faults::{Call, Faults, FaultyBroker, FaultyStore, Gate, Operation},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::data::{Data, until};
 
@@ -22,10 +26,10 @@ const EACH: u64 = 100;
 const ALL: u64 = KEYS * EACH;
 
 /// How often something happens to the members.
-const BLOWS: u64 = 16;
+const BLOWS: usize = 16;
 
-/// How many attacks it may take until a planted fault is found: the first finds it, as a rule.
-const SEEDS_PLANTED_MAX: u64 = 6;
+/// How many messages come when the last blow falls: as many as four blows have between them.
+const LAST: u64 = ALL / 5;
 
 /// How many members there are at most.
 const MEMBERS_MAX: usize = 5;
@@ -204,17 +208,157 @@ fn faults(notes: &BTreeMap<u64, Vec<u64>>) -> Vec<String> {
         .collect()
 }
 
+/// What happens to members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blow {
+    /// One more joins.
+    Join,
+    /// One leaves in good order.
+    Leave,
+    /// One is killed, stalled or not.
+    Kill,
+    /// One stalls, in the middle of whatever it does.
+    Stall,
+    /// One that stalled wakes up, and goes on where it was.
+    Wake,
+}
+
+const KINDS: [Blow; 5] = [Blow::Join, Blow::Leave, Blow::Kill, Blow::Stall, Blow::Wake];
+
+/// How the attack begins, so that each kind of blow falls whatever is drawn afterwards.
+const FIRST: [Blow; 6] = [
+    Blow::Join,
+    Blow::Join,
+    Blow::Stall,
+    Blow::Wake,
+    Blow::Kill,
+    Blow::Leave,
+];
+
+/// The members of the group, as the attack knows them.
+struct Members<'a> {
+    arena: &'a Arena,
+    random: fastrand::Rng,
+    alive: Vec<Member>,
+    joined: u64,
+    /// The blows that fell.
+    fell: Vec<Blow>,
+}
+
+impl Members<'_> {
+    async fn join(&mut self) {
+        self.alive.push(self.arena.join(self.joined).await);
+        self.joined += 1;
+    }
+
+    fn healthy(&self) -> usize {
+        let healthy = |member: &&Member| member.stalled.is_none();
+        self.alive.iter().filter(healthy).count()
+    }
+
+    /// One of them whom the blow may hit: one that is healthy always stays.
+    fn victim(&mut self, blow: Blow) -> Option<usize> {
+        let spare = self.healthy() > 1;
+        let may_fall = |member: &Member| match blow {
+            Blow::Join => false,
+            Blow::Leave | Blow::Kill => spare || member.stalled.is_some(),
+            Blow::Stall => spare && member.stalled.is_none(),
+            Blow::Wake => member.stalled.is_some(),
+        };
+        let members = self.alive.iter().enumerate();
+        let victims: Vec<_> = members.filter(|(_, member)| may_fall(member)).collect();
+        let chosen = self.random.choice(&victims)?;
+        Some(chosen.0)
+    }
+
+    /// Strikes, if there is anybody to be hit.
+    async fn strike(&mut self, blow: Blow) {
+        let victim = self.victim(blow);
+        match (blow, victim) {
+            (Blow::Join, _) if self.alive.len() < MEMBERS_MAX => self.join().await,
+            (Blow::Leave, Some(victim)) => {
+                let member = self.alive.swap_remove(victim);
+                if let Some(gate) = member.stalled {
+                    gate.open();
+                }
+                member.running.stop().await;
+            }
+            (Blow::Kill, Some(victim)) => drop(self.alive.swap_remove(victim)),
+            (Blow::Stall, Some(victim)) => {
+                let member = &mut self.alive[victim];
+                member.stalled = Some(member.plan.pause(&member.node));
+            }
+            (Blow::Wake, Some(victim)) => {
+                if let Some(gate) = self.alive[victim].stalled.take() {
+                    gate.open();
+                }
+            }
+            _ => return,
+        }
+        self.fell.push(blow);
+    }
+
+    /// Stalls one that has work in its hands, and waits until the group has put others in its place: nobody is listed
+    /// who does not call.
+    async fn replace_one(&mut self) {
+        if self.healthy() < 2 {
+            self.join().await;
+        }
+        let mut found = false;
+        until("a member that stalls has work in its hands", async || {
+            for member in &mut self.alive {
+                if found || member.stalled.is_some() {
+                    continue;
+                }
+                let plan = &member.plan;
+                let before = plan.log().last().map_or(0, |write| write.operation.number);
+                let gate = plan.pause(&member.node);
+                // A handler that runs takes a moment, and then comes to the gate with its commit.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                found = plan.log().iter().any(|write| {
+                    let Operation { number, call, .. } = &write.operation;
+                    *number > before && *call == Call::Commit && write.answer.is_none()
+                });
+                if found {
+                    member.stalled = Some(gate);
+                } else {
+                    gate.open();
+                }
+            }
+            found
+        })
+        .await;
+        let (group, healthy) = (Group::of("listeners"), self.healthy());
+        until("nobody is listed who is stalled or dead", async || {
+            let listed = self.arena.broker.members(&group).await.unwrap();
+            let partitions: usize = listed.iter().map(|member| member.partitions.len()).sum();
+            listed.len() == healthy && partitions == PARTITIONS as usize
+        })
+        .await;
+        self.fell.push(Blow::Stall);
+    }
+}
+
 /// Has members come, go, stall and die while messages flow, and says what is wrong in the end.
 pub(crate) async fn attack(arena: &Arena, seed: u64) -> Vec<String> {
-    let mut random = fastrand::Rng::with_seed(seed);
     let speakers = arena.start_speakers().await;
-    let mut members = vec![arena.join(0).await];
-    let mut joined = 1;
+    let mut members = Members {
+        arena,
+        random: fastrand::Rng::with_seed(seed),
+        alive: Vec::new(),
+        joined: 0,
+        fell: Vec::new(),
+    };
+    members.join().await;
+    // The last part is said when the last blow falls, so that there is work in everybody's hands.
+    let said = Arc::new(Semaphore::new(usize::try_from(ALL - LAST).unwrap()));
     let mut talks = Vec::new();
     for key in 0..KEYS {
         let commands = speakers.service("speakers").unwrap().commands();
+        let said = said.clone();
         talks.push(tokio::spawn(async move {
             for _ in 0..EACH {
+                said.acquire().await.unwrap().forget();
                 commands
                     .execute::<Speaker>(&key.to_string(), ())
                     .await
@@ -225,58 +369,43 @@ pub(crate) async fn attack(arena: &Arena, seed: u64) -> Vec<String> {
     for blow in 0..BLOWS {
         // Each blow falls when a part more is done, so that all fall while messages flow.
         let before = arena.noted().await;
-        let goal = (before + ALL / (BLOWS + 4)).min(ALL);
+        let goal = (before + ALL / (BLOWS as u64 + 4)).min(ALL - LAST);
         until("messages flow", async || arena.noted().await >= goal).await;
-        let healthy = members
-            .iter()
-            .filter(|member| member.stalled.is_none())
-            .count();
-        let victim = random.usize(..members.len());
-        let may_fall = healthy > 1 || members[victim].stalled.is_some();
-        match random.u32(0..4) {
-            // Leaves in good order.
-            1 if may_fall => {
-                let member = members.swap_remove(victim);
-                if let Some(gate) = member.stalled {
-                    gate.open();
-                }
-                member.running.stop().await;
-            }
-            // Is killed, stalled or not.
-            2 if may_fall => drop(members.swap_remove(victim)),
-            // Stalls, in the middle of whatever it does.
-            3 if may_fall && members[victim].stalled.is_none() => {
-                let member = &mut members[victim];
-                member.stalled = Some(member.plan.pause(&member.node));
-            }
-            // Wakes up, long after others have taken its place, and goes on where it was.
-            _ if members[victim].stalled.is_some() => {
-                if let Some(gate) = members[victim].stalled.take() {
-                    gate.open();
-                }
-            }
-            _ if members.len() < MEMBERS_MAX => {
-                members.push(arena.join(joined).await);
-                joined += 1;
-            }
-            _ => {}
-        }
-        assert!(!members.is_empty(), "blow {blow} of seed {seed}");
+        let drawn = KINDS[members.random.usize(..KINDS.len())];
+        members
+            .strike(FIRST.get(blow).copied().unwrap_or(drawn))
+            .await;
+        assert!(!members.alive.is_empty(), "blow {blow} of seed {seed}");
     }
+    said.add_permits(usize::try_from(LAST).unwrap());
+    members.replace_one().await;
     for talk in talks {
         talk.await.unwrap();
     }
     until("all is noted", async || arena.noted().await >= ALL).await;
-    for member in &mut members {
-        if let Some(gate) = member.stalled.take() {
-            gate.open();
-        }
+    // Who stalled wakes up, long after others have taken its place and done its work, goes on where it was, and comes
+    // back as a new member.
+    let (group, mut listed) = (Group::of("listeners"), members.healthy());
+    let Members { alive, fell, .. } = members;
+    for gate in alive.iter().filter_map(|member| member.stalled.as_ref()) {
+        gate.open();
+        listed += 1;
+        until("it is a member again", async || {
+            arena.broker.members(&group).await.unwrap().len() == listed
+        })
+        .await;
     }
-    for member in members {
+    for member in alive {
         member.running.stop().await;
     }
     speakers.stop().await;
     let mut wrong = faults(&arena.notes().await);
+    for blow in KINDS {
+        let count = fell.iter().filter(|fell| **fell == blow).count();
+        if count == 0 {
+            wrong.push(format!("no blow of the kind {blow:?} fell: {fell:?}"));
+        }
+    }
     let parked = arena.listeners.parked_counts().await.unwrap();
     if !parked.is_empty() {
         wrong.push(format!("messages are parked: {parked:?}"));
@@ -284,43 +413,79 @@ pub(crate) async fn attack(arena: &Arena, seed: u64) -> Vec<String> {
     wrong
 }
 
-/// An arena on the embedded adapters.
-async fn arena() -> (Data, Arena) {
-    let data = Data::new();
-    let arena = Arena {
+async fn arena(data: &Data) -> Arena {
+    Arena {
         env: data.env.clone(),
         broker: data.broker().await,
         speakers: data.store("speakers").await,
         listeners: data.store("listeners").await,
         session: Duration::from_millis(700),
-    };
-    (data, arena)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_joins_leaves_stalls_or_dies_nothing_is_lost_or_done_twice_and_keys_keep_their_order()
  {
     for seed in 0..3 {
-        let (_data, arena) = arena().await;
+        let data = Data::new();
+        let arena = arena(&data).await;
         assert_eq!(attack(&arena, seed).await, [""; 0], "seed {seed}");
     }
 }
 
-/// Without the guards against them, members that were taken for dead do harm when they wake up, and it is found.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_store_that_lets_late_owners_write_is_found_out() {
-    let mut found = Vec::new();
-    for seed in 0..SEEDS_PLANTED_MAX {
-        let (_data, mut arena) = arena().await;
-        let witness = Witness::new(arena.listeners, Chronicle::default());
-        arena.listeners = Arc::new(witness.meddled(Some(unguarded())));
-        found = attack(&arena, seed).await;
-        if !found.is_empty() {
-            break;
-        }
+/// A consumer whose fence and finished marks nobody looks at: the store lets through what it refuses for either reason,
+/// and forgets at each claim what is finished above the watermark.
+#[derive(Debug)]
+struct Careless(Arc<dyn Store>);
+
+#[async_trait::async_trait]
+impl StoreLayer for Careless {
+    fn below(&self) -> &Arc<dyn Store> {
+        &self.0
     }
-    let doubled = |text: &String| text.starts_with("speaker ");
-    assert!(found.iter().any(doubled), "{found:?}");
+
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let Input::Message(input) = &commit.input else {
+            return self.0.commit(commit).await;
+        };
+        let (inbox, mut unchecked) = (input.inbox.clone(), commit.clone());
+        match self.0.commit(commit).await {
+            Err(CommitError::Fenced { .. }) => {}
+            Err(CommitError::Failed(error)) if error.is_fatal() => {}
+            result => return result,
+        }
+        unchecked.input = Input::None;
+        unchecked.conditions.clear();
+        for append in &mut unchecked.appends {
+            append.expected = ExpectedVersion::Any;
+        }
+        let mut committed = self.0.commit(unchecked).await?;
+        committed.inbox = self.0.inbox(&inbox).await.map_err(CommitError::Failed)?;
+        Ok(committed)
+    }
+
+    async fn claim_inbox(
+        &self,
+        inbox: &InboxId,
+        start: Start,
+        low: u64,
+    ) -> Result<InboxRow, Error> {
+        let row = self.0.claim_inbox(inbox, start, low).await?;
+        let done = InboxRow::new(start, low).done;
+        Ok(InboxRow { done, ..row })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_consumer_whose_fence_and_finished_marks_are_not_checked_is_caught() {
+    let data = Data::new();
+    let mut arena = arena(&data).await;
+    arena.listeners = Arc::new(Layered(Careless(arena.listeners)));
+    let wrong = attack(&arena, 0).await;
+    assert!(
+        wrong.iter().any(|wrong| wrong.contains("notes, and")),
+        "{wrong:?}"
+    );
 }
 
 #[test]
