@@ -7,9 +7,10 @@ use std::{
 };
 
 use factum::{
-    Aggregate, App, Commands, Decision, ErrorClass, Event, Running, Service, Store, StreamId,
-    Version,
+    Aggregate, App, Commands, Commit, CommitError, Committed, Decision, ErrorClass, Event,
+    ExpectedVersion, Running, Service, Store, StreamId, Version,
 };
+use factum_testkit::{Layered, StoreLayer};
 use futures_util::FutureExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -172,6 +173,37 @@ async fn commands_of_two_processes_on_one_aggregate_lose_no_update() {
     for process in processes {
         process.stop().await;
     }
+}
+
+/// A store that doesn't compare the versions that commands were decided on.
+#[derive(Debug)]
+struct AnyVersion(Arc<dyn Store>);
+
+#[async_trait::async_trait]
+impl StoreLayer for AnyVersion {
+    fn below(&self) -> &Arc<dyn Store> {
+        &self.0
+    }
+
+    async fn commit(&self, mut commit: Commit) -> Result<Committed, CommitError> {
+        for append in &mut commit.appends {
+            append.expected = ExpectedVersion::Any;
+        }
+        self.0.commit(commit).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_that_compares_no_versions_is_caught() {
+    let data = Data::new();
+    let store: Arc<dyn Store> = Arc::new(Layered(AnyVersion(data.store("ledgers").await)));
+    let processes = [start(&data, &store).await, start(&data, &store).await];
+    storm(&processes).await;
+    let found = faults(&entries(&*store).await, false);
+    assert!(
+        found.iter().any(|fault| fault.contains("was decided on")),
+        "{found:?}"
+    );
 }
 
 #[test]
