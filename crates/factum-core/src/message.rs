@@ -102,6 +102,14 @@ pub enum Lane {
 }
 
 impl Message {
+    /// How many bytes its key, headers and value have: what brokers bound, and what it costs to hold it.
+    pub fn size(&self) -> usize {
+        let headers = self.headers.iter();
+        let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+        let key = self.key.as_ref().map_or(0, |key| key.as_bytes().len());
+        key + self.value.as_ref().map_or(0, Bytes::len) + headers
+    }
+
     /// The lane that it belongs to.
     pub fn lane(&self) -> Lane {
         self.key.clone().map_or(Lane::Alone(self.offset), Lane::Key)

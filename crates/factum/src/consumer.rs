@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::incident::Incident;
 pub(crate) use self::incident::Incidents;
+pub use self::owner::HELD_BYTES_MAX;
 pub(crate) use self::suspects::Suspects;
 use self::{
     left::Left,

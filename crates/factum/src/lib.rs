@@ -24,7 +24,7 @@ pub use app::{App, Running, RunningService};
 mod bus;
 pub use bus::{CommandError, CommandOptions, Commands, Executed, Idempotency};
 mod consumer;
-pub use consumer::Incident;
+pub use consumer::{HELD_BYTES_MAX, Incident};
 mod dead_letter;
 mod gauges;
 mod lag;

@@ -122,7 +122,7 @@ impl<L: TopicLog> GroupConsumer<L> {
             };
             let slice = self.shared.log.read(&partition, offset, limit).await?;
             messages += slice.messages.len();
-            bytes += slice.messages.iter().map(message_size).sum::<usize>();
+            bytes += slice.messages.iter().map(Message::size).sum::<usize>();
             slices.push((partition, offset, slice));
         }
 
@@ -185,11 +185,6 @@ impl<L: TopicLog> GroupConsumer<L> {
             ))
         })
     }
-}
-
-fn message_size(message: &Message) -> usize {
-    let key = message.key.as_ref().map(crate::Key::as_bytes);
-    super::broker::size(key, &message.headers, message.value.as_deref())
 }
 
 fn out_of_range(partition: &TopicPartition, offset: u64, kept: crate::Watermarks) -> Error {

@@ -26,6 +26,11 @@ use crate::{Status, relay::backoff};
 /// How long an owner sleeps at most before it looks for due retries again: a lost wake-up costs this much.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
+/// How many bytes of messages one partition's owner holds before its broker is asked to pause: those it looks at and
+/// those that wait to be looked at. What a broker has given by then comes beside it, at most one batch of 8 MiB. With
+/// 8 partitions of large messages that is 192 MiB; messages of up to 8 KiB are bounded by their number first.
+pub const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// How many due retries are looked up at a time.
 const RETRIES_MAX: usize = 100;
 
@@ -59,12 +64,30 @@ pub(crate) struct Owner {
 struct State {
     partition: Partition,
     buffer: VecDeque<Message>,
+    /// How many bytes of messages are held, in the buffer and in the partition's queue.
+    held_bytes: usize,
+    /// Whether it had more than it may hold, and has had no room for more since.
+    overfull: bool,
     /// Messages that are queued, as they were read: each is read once, unless it has to be looked at again.
     read: BTreeMap<u64, Result<Incoming, WireError>>,
     /// Sources that are missing a message.
     watch: Watch,
     /// Whether a message could not be parked, and nothing was finished since.
     full: bool,
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        let ahead = usize::try_from(AHEAD_MAX).unwrap_or(usize::MAX);
+        self.buffer.len() <= ahead / 2 && self.held_bytes <= HELD_BYTES_MAX / 2
+    }
+
+    /// Whether there is room again after there was none. Said once: each turn of the member begins to read anew.
+    fn makes_room(&mut self) -> bool {
+        let room = self.overfull && self.has_room();
+        self.overfull &= !room;
+        room
+    }
 }
 
 /// What a task of the owner reports.
@@ -116,6 +139,8 @@ impl Owner {
             state: Mutex::new(State {
                 partition,
                 buffer: VecDeque::new(),
+                held_bytes: 0,
+                overfull: false,
                 read: BTreeMap::new(),
                 watch: Watch::default(),
                 full: false,
@@ -225,20 +250,25 @@ impl Owner {
 
     /// Hands over a message from the broker.
     pub(crate) fn deliver(&self, message: Message) {
-        self.state().buffer.push_back(message);
+        let mut state = self.state();
+        state.held_bytes += message.size();
+        state.buffer.push_back(message);
+        drop(state);
         self.work.notify_one();
     }
 
-    /// Whether it has more than it can look at.
+    /// Whether it has more than it can look at, or hold. Its member is woken when there is room again.
     pub(crate) fn is_full(&self) -> bool {
         let ahead = usize::try_from(AHEAD_MAX).unwrap_or(usize::MAX);
-        self.state().buffer.len() >= ahead
+        let mut state = self.state();
+        let full = state.buffer.len() >= ahead || state.held_bytes >= HELD_BYTES_MAX;
+        state.overfull |= full;
+        full
     }
 
     /// Whether it can take more again.
     pub(crate) fn has_room(&self) -> bool {
-        let ahead = usize::try_from(AHEAD_MAX).unwrap_or(usize::MAX);
-        self.state().buffer.len() <= ahead / 2
+        self.state().has_room()
     }
 
     /// Whether it has ended.
@@ -363,16 +393,18 @@ impl Owner {
         let State {
             partition,
             buffer,
+            held_bytes,
             read,
             watch,
-            full: _,
+            ..
         } = &mut *state;
-        let before = buffer.len();
         while partition.has_room()
             && let Some(message) = buffer.pop_front()
         {
+            let size = message.size();
             // After a claim the broker may still deliver what was on the way before the seek.
             if message.offset < partition.poll() {
+                *held_bytes -= size;
                 continue;
             }
             let link = link(&message);
@@ -381,7 +413,11 @@ impl Owner {
             let handled = incoming.as_ref().map_or(true, |incoming| {
                 group.handles(&message.topic, &incoming.event_type.name)
             });
-            match partition.polled(message, link, handled) {
+            let polled = partition.polled(message, link, handled);
+            if polled != Polled::Queued {
+                *held_bytes -= size;
+            }
+            match polled {
                 Polled::Void(Class::Premature) => core.metrics.premature(&group.name),
                 Polled::Void(Class::Deliver) => core.metrics.unknown(&group.name),
                 Polled::Void(Class::Duplicate) => {
@@ -399,10 +435,8 @@ impl Owner {
                 watch.note(&self.inbox, offset, link, last, crowded, core.env.now());
             }
         }
-        let half = usize::try_from(AHEAD_MAX / 2).unwrap_or(usize::MAX);
-        let room = before > half && buffer.len() <= half;
+        let room = state.makes_room();
         drop(state);
-        // Only when it has room again: each turn of the member begins to read anew.
         if room {
             self.consuming.turn.notify_one();
         }
@@ -521,7 +555,11 @@ impl Owner {
         if went_on && std::mem::take(&mut state.full) {
             self.show(Status::Running);
         }
-        let partition = &mut state.partition;
+        let State {
+            partition,
+            held_bytes,
+            ..
+        } = &mut *state;
         match outcome {
             Outcome::Finished(row, parked) => {
                 if let Some(message) = &message {
@@ -529,6 +567,7 @@ impl Owner {
                         partition.set_parked(&lane, true);
                     }
                     partition.finished(message, *row);
+                    *held_bytes -= message.size();
                 }
             }
             Outcome::Retried { parked } | Outcome::Lane { parked } => {
@@ -543,7 +582,11 @@ impl Owner {
             // The lane may have a retry that could not start while it was busy.
             *retry_at = Some(self.consuming.core.env.now());
         }
+        let room = state.makes_room();
         drop(state);
+        if room {
+            self.consuming.turn.notify_one();
+        }
         if went_on {
             self.consuming.well();
         }

@@ -1,6 +1,7 @@
 //! Back-pressure: a consumer that is a hundred times slower than its producer, a view that is stuck, a writer that
 //! can't be given more. What waits is bounded and shows as lag, others go on, and nothing needs a restart.
 
+mod bytes;
 mod counting;
 
 use std::{

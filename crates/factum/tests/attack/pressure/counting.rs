@@ -11,14 +11,25 @@ use factum::{
     Subscription, Timestamp, TopicPartition, TopicSpec, Watermarks,
 };
 
-/// The offset behind the last message that each group was given of each partition.
-type Delivered = Arc<Mutex<BTreeMap<(Group, TopicPartition), u64>>>;
+/// What a group was given of a partition.
+#[derive(Clone, Copy, Debug, Default)]
+struct Given {
+    /// The offset behind the last message.
+    end: u64,
+    bytes: u64,
+    paused: bool,
+}
+
+/// What each group was given of each partition.
+type Delivered = Arc<Mutex<BTreeMap<(Group, TopicPartition), Given>>>;
 
 /// A broker that knows what it has delivered. Clones know the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Counting {
     inner: Arc<dyn Broker>,
     delivered: Delivered,
+    /// Whether it pauses what it is told to.
+    pauses: bool,
 }
 
 impl Counting {
@@ -26,18 +37,37 @@ impl Counting {
         Self {
             inner,
             delivered: Delivered::default(),
+            pauses: true,
+        }
+    }
+
+    /// The same, but that it goes on to deliver what was paused.
+    pub(crate) fn without_pause(self) -> Self {
+        Self {
+            pauses: false,
+            ..self
         }
     }
 
     /// The offset behind the last message of the partition that the group was given.
     pub(crate) fn delivered(&self, group: &'static str, partition: &TopicPartition) -> u64 {
+        self.given(group, partition).end
+    }
+
+    /// How many bytes of the partition the group was given.
+    pub(crate) fn delivered_bytes(&self, group: &'static str, partition: &TopicPartition) -> u64 {
+        self.given(group, partition).bytes
+    }
+
+    /// Whether the partition is paused for the group.
+    pub(crate) fn is_paused(&self, group: &'static str, partition: &TopicPartition) -> bool {
+        self.given(group, partition).paused
+    }
+
+    fn given(&self, group: &'static str, partition: &TopicPartition) -> Given {
         let key = (Group::of(group), partition.clone());
-        self.delivered
-            .lock()
-            .unwrap()
-            .get(&key)
-            .copied()
-            .unwrap_or(0)
+        let delivered = self.delivered.lock().unwrap();
+        delivered.get(&key).copied().unwrap_or_default()
     }
 }
 
@@ -82,6 +112,7 @@ impl Broker for Counting {
             inner: self.inner.join(subscription).await?,
             group,
             delivered: self.delivered.clone(),
+            pauses: self.pauses,
         }))
     }
 
@@ -99,6 +130,14 @@ struct Counted {
     inner: Box<dyn Consumer>,
     group: Group,
     delivered: Delivered,
+    pauses: bool,
+}
+
+impl Counted {
+    fn note(&self, partition: &TopicPartition, note: impl FnOnce(&mut Given)) {
+        let key = (self.group.clone(), partition.clone());
+        note(self.delivered.lock().unwrap().entry(key).or_default());
+    }
 }
 
 #[async_trait]
@@ -106,10 +145,12 @@ impl Consumer for Counted {
     async fn next(&mut self) -> Result<Consumed, Error> {
         let consumed = self.inner.next().await?;
         if let Consumed::Messages(messages) = &consumed {
-            let mut delivered = self.delivered.lock().unwrap();
             for message in messages {
                 let partition = TopicPartition::new(message.topic.clone(), message.partition);
-                delivered.insert((self.group.clone(), partition), message.offset + 1);
+                self.note(&partition, |given| {
+                    given.end = message.offset + 1;
+                    given.bytes += message.size() as u64;
+                });
             }
         }
         Ok(consumed)
@@ -117,17 +158,23 @@ impl Consumer for Counted {
 
     async fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), Error> {
         self.inner.seek(partition, offset).await?;
-        let key = (self.group.clone(), partition.clone());
-        self.delivered.lock().unwrap().insert(key, offset);
+        self.note(partition, |given| given.end = offset);
         Ok(())
     }
 
     async fn pause(&mut self, partition: &TopicPartition) -> Result<(), Error> {
-        self.inner.pause(partition).await
+        if !self.pauses {
+            return Ok(());
+        }
+        self.inner.pause(partition).await?;
+        self.note(partition, |given| given.paused = true);
+        Ok(())
     }
 
     async fn resume(&mut self, partition: &TopicPartition) -> Result<(), Error> {
-        self.inner.resume(partition).await
+        self.inner.resume(partition).await?;
+        self.note(partition, |given| given.paused = false);
+        Ok(())
     }
 
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), Error> {
