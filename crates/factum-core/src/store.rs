@@ -292,6 +292,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// How many commits wait to be taken up by whoever writes: a figure for operators. Bounded; whoever comes when
+    /// as many wait as may waits outside. Stores that share a writer have one figure. `None` when it doesn't count.
+    fn commits_waiting(&self) -> Option<u64> {
+        None
+    }
+
     /// Applies `commit` whole or not at all, and answers when it is durable.
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError>;
 

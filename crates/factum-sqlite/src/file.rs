@@ -143,6 +143,11 @@ impl File {
         self.orders.give(order).await.map_err(|_| closed())
     }
 
+    /// How many orders wait for the writer.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.orders.len() as u64
+    }
+
     /// Does `work` in the writer's transaction, under a savepoint of its own, and answers when it is durable.
     ///
     /// It is run in the order in which it was given, among the commits of all stores. When it fails, what it

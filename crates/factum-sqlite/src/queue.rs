@@ -145,6 +145,11 @@ impl<T: Given> Queue<T> {
         lock(&self.state).pass_on(self.bound, taken);
     }
 
+    /// How many orders are accepted and not yet taken: never more than the bound.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.state).accepted.len()
+    }
+
     /// Accepts nothing more. What was given is still there to be taken.
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;

@@ -156,6 +156,10 @@ impl Store for SqliteStore {
         Some(self.shared.records_read())
     }
 
+    fn commits_waiting(&self) -> Option<u64> {
+        Some(self.file.waiting())
+    }
+
     fn views(&self) -> Option<&dyn Views> {
         Some(&self.views)
     }

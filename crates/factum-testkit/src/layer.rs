@@ -74,6 +74,10 @@ macro_rules! calls {
                 self.0.below().records_read()
             }
 
+            fn commits_waiting(&self) -> Option<u64> {
+                self.0.below().commits_waiting()
+            }
+
             $(
                 async fn $name(&self, $($arg: $type),*) -> $result {
                     self.0.$name($($arg),*).await

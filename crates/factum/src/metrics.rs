@@ -32,6 +32,12 @@ struct OfCommand {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfEvent {
+    service: Arc<String>,
+    event_type: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfMessage {
     group: String,
     outcome: String,
@@ -91,6 +97,8 @@ pub struct Registered {
     cache_hits: Family<OfService, Counter>,
     cache_misses: Family<OfService, Counter>,
     position: Family<OfService, Gauge<i64, AtomicI64>>,
+    appended: Family<OfEvent, Counter>,
+    queue: Family<OfService, Gauge<i64, AtomicI64>>,
     records_read: Family<OfService, Counter>,
     /// The stores that count by themselves.
     stores: Arc<Mutex<Vec<Watched>>>,
@@ -149,6 +157,14 @@ impl Default for Registered {
                 "Aggregates loaded from the store"
             ),
             position: register!("factum_store_position", "Position of the last record"),
+            appended: register!(
+                "factum_store_events_appended",
+                "Events and imports recorded, by type"
+            ),
+            queue: register!(
+                "factum_store_queue_depth",
+                "Commits that wait to be written; stores of one data directory share the queue"
+            ),
             records_read: register!(
                 "factum_store_records_read",
                 "Records read from the log since the start, indexing included"
@@ -224,9 +240,15 @@ impl Registered {
     fn look_at_stores(&self) {
         let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         for (labels, store) in stores.iter() {
-            if let Some(read) = store.upgrade().and_then(|store| store.records_read()) {
+            let Some(store) = store.upgrade() else {
+                continue;
+            };
+            if let Some(read) = store.records_read() {
                 let counter = self.records_read.get_or_create(labels);
                 counter.inner().store(read, Ordering::Relaxed);
+            }
+            if let Some(waiting) = store.commits_waiting() {
+                self.queue.get_or_create(labels).set(number(waiting));
             }
         }
     }
@@ -312,6 +334,17 @@ impl Metrics {
             family.get_or_create(&self.service()).clone()
         });
         seconds.observe(took.as_secs_f64());
+    }
+
+    /// Events and imports of these types were recorded.
+    pub(crate) fn appended(&self, types: &[Arc<str>]) {
+        for event_type in types {
+            let labels = OfEvent {
+                service: self.service.clone(),
+                event_type: event_type.to_string(),
+            };
+            self.all.appended.get_or_create(&labels).inc();
+        }
     }
 
     pub(crate) fn conflict(&self) {

@@ -185,6 +185,10 @@ impl Store for FaultyStore {
         self.inner.records_read()
     }
 
+    fn commits_waiting(&self) -> Option<u64> {
+        self.inner.commits_waiting()
+    }
+
     fn views(&self) -> Option<&dyn Views> {
         self.views.as_ref().map(|views| views as &dyn Views)
     }

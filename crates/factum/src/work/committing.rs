@@ -41,6 +41,8 @@ impl Core {
         if commit.drafts().any(|draft| draft.destination.is_some()) {
             destinations.extend(commit.drafts().map(|draft| draft.destination.clone()));
         }
+        let drafts = commit.appends.iter().flat_map(|append| &append.drafts);
+        let types: Vec<_> = drafts.map(|draft| draft.event_type.name.clone()).collect();
         let versions = plan.versions();
         let guessed: Vec<_> = plan.guessed().cloned().collect();
         let (result, held) = self.hand_over(commit, plan).await;
@@ -50,6 +52,7 @@ impl Core {
                 Attempt::Load
             }
             Ok(committed) => {
+                self.metrics.appended(&types);
                 for (stream, mut slot) in held {
                     slot.settle().await;
                     if let Some(snapshot) = slot.snapshot.take() {

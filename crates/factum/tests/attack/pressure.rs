@@ -319,6 +319,14 @@ async fn a_stuck_view_says_so_and_holds_up_neither_commands_nor_other_views() {
         .find(|status| status.projection.as_str() == "stuck");
     let stuck = stuck.unwrap();
     assert_eq!(stuck.head.0 - stuck.reached.0, DROPS, "the lag can be seen");
+    let of_stuck = ["projection=\"stuck\""];
+    let lag = metric(&running, "factum_projection_lag_events{", &of_stuck).await;
+    assert_eq!(lag, Some(DROPS), "by those who scrape, too");
+    let of_free = ["projection=\"free\""];
+    until("the other view is seen to be up to date", async || {
+        metric(&running, "factum_projection_lag_events{", &of_free).await == Some(0)
+    })
+    .await;
 
     pace.add_permits(usize::try_from(DROPS).unwrap());
     let fresh = queries.get(STUCK, "a", Some(&last.token)).await.unwrap();
@@ -327,8 +335,17 @@ async fn a_stuck_view_says_so_and_holds_up_neither_commands_nor_other_views() {
     running.stop().await;
 }
 
-/// More than may wait for the writer, which are 1,024.
+/// How many commits may wait for the writer.
+const QUEUE_MAX: u64 = 1_024;
+
+/// More than may wait for it, and than it may have taken up to do next.
 const CROWD: u64 = 3_000;
+
+/// How many commits wait for the writer, as it is shown.
+async fn queue_depth(running: &Running) -> u64 {
+    let depth = metric(running, "factum_store_queue_depth{", &["service=\"taps\""]);
+    depth.await.expect("the store counts")
+}
 
 /// A commit that keeps the writer busy over so many rows.
 fn busy(data: &Data, rows: i64) -> Commit {
@@ -384,6 +401,12 @@ async fn a_crowd_of_commands_before_a_busy_writer_waits_is_answered_in_full_and_
         let stream = "tap/old".parse().unwrap();
         let page = store.read_stream(&stream, factum::Version(1), 10).await;
         assert_eq!(page.unwrap().records.len(), 1);
+        // All come to wait while it is busy; what does not fit into the queue waits before it.
+        let mut deepest = 0;
+        while deepest < QUEUE_MAX && !writing.is_finished() {
+            deepest = deepest.max(queue_depth(&running).await);
+        }
+        assert!(deepest <= QUEUE_MAX, "{deepest} commits are in the queue");
         let (early, was_busy) = (answered.load(Ordering::SeqCst), !writing.is_finished());
         writing.await.unwrap().unwrap();
         for command in crowd {
@@ -393,9 +416,14 @@ async fn a_crowd_of_commands_before_a_busy_writer_waits_is_answered_in_full_and_
         assert_eq!(after - before, CROWD, "each is carried out once");
         // What was before the writer when it became busy may be answered; not what came behind.
         if was_busy && early < CROWD / 2 {
+            assert_eq!(deepest, QUEUE_MAX, "a full queue shows");
             break;
         }
         rows *= 2;
     }
+    until("nothing waits any more", async || {
+        queue_depth(&running).await == 0
+    })
+    .await;
     running.stop().await;
 }

@@ -315,7 +315,10 @@ async fn a_source_too_many_is_an_incident_until_another_is_retired() {
         .retire_source(&incident.inbox, sources[7], &by())
         .await;
     assert!(again.unwrap_err().is_poison());
-    assert_eq!(operator.audit(1).await.unwrap()[0].action, "retire-source");
+    assert_eq!(
+        operator.audit(None, 1).await.unwrap()[0].entry.action,
+        "retire-source"
+    );
     let accounts = running.service("accounts").unwrap().operator();
     accounts.rewind_relay(Position(0), &by()).await.unwrap();
     until("it is taken", async || amounts(&running, "a").await == [1]).await;

@@ -9,6 +9,7 @@ mod contending;
 mod guessing;
 mod losses;
 mod maintenance;
+mod metrics;
 mod operate;
 mod panics;
 mod passed;
