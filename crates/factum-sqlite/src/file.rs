@@ -274,6 +274,11 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         .doing(WHAT)?;
+    // Without this guarantee, SQLite looks at the value of a bound `LIMIT` while it plans, and prepares the statement
+    // anew whenever one is bound: each reading of a page was parsed and planned again.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .doing(WHAT)?;
     Ok(connection)
 }
 
