@@ -6,11 +6,13 @@
 //! replays and redeliveries are idempotent: an older position never overwrites a newer one, and a delete
 //! leaves a tombstone with its position.
 
+mod extract;
+
 use std::fmt;
 
 use async_trait::async_trait;
 use base64::Engine as _;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeSeed as _};
 
 use crate::{Error, Json, Position, ProjectionName, ViewName};
 
@@ -162,19 +164,19 @@ impl ViewDefinition {
     ///
     /// Class poison when the document is not an object or a field holds something else than declared.
     pub fn extract(&self, document: &Json) -> Result<Vec<Value>, Error> {
-        let members: serde_json::Map<String, serde_json::Value> = document
-            .read()
+        let mut text = serde_json::Deserializer::from_str(document.as_str());
+        let members = extract::Declared(&self.fields).deserialize(&mut text);
+        let members = members
             .map_err(|error| self.poison("a document must be an object").caused_by(error))?;
-        let value = |field: &Field| {
-            let member = members.get(&field.name).unwrap_or(&serde_json::Value::Null);
-            Value::of(member, field.kind).ok_or_else(|| {
+        let value = |(field, member): (&Field, serde_json::Value)| {
+            Value::of(&member, field.kind).ok_or_else(|| {
                 self.poison(&format!(
                     "field `{}` is not {:?}: {member}",
                     field.name, field.kind
                 ))
             })
         };
-        self.fields.iter().map(value).collect()
+        self.fields.iter().zip(members).map(value).collect()
     }
 }
 
