@@ -6,7 +6,10 @@
 use std::fmt::Write as _;
 
 use factum_core::{Error, FieldKind, Json, Position, Value, ViewDefinition};
-use rusqlite::{Connection, OptionalExtension, params_from_iter, types};
+use rusqlite::{
+    Connection, OptionalExtension, params_from_iter,
+    types::{self, ToSqlOutput, ValueRef},
+};
 
 use crate::{
     error::Doing,
@@ -114,14 +117,17 @@ impl ViewTable {
     ) -> Result<(), Error> {
         let fields = self.definition.fields.len();
         let mut values = Vec::with_capacity(fields + 3);
-        values.push(types::Value::Text(id.into()));
-        values.push(types::Value::Integer(signed(version.0)));
+        values.push(text(id));
+        values.push(ToSqlOutput::Owned(types::Value::Integer(signed(version.0))));
         match content {
             Some((document, fields)) => {
-                values.push(types::Value::Text(document.as_str().into()));
-                values.extend(fields.iter().map(value));
+                values.push(text(document.as_str()));
+                values.extend(fields.iter().map(|field| match field {
+                    Value::Text(field) => text(field),
+                    field => ToSqlOutput::Owned(value(field)),
+                }));
             }
-            None => values.resize(fields + 3, types::Value::Null),
+            None => values.resize(fields + 3, ToSqlOutput::Owned(types::Value::Null)),
         }
         connection
             .prepare_cached(&self.put)
@@ -140,6 +146,10 @@ pub(crate) fn table_name(store: i64, number: i64) -> String {
 /// prefix keeps them apart from our own columns and from SQL's words.
 pub(crate) fn column(field: &str) -> String {
     format!("f_{field}")
+}
+
+fn text(text: &str) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes()))
 }
 
 /// A field's value as SQLite takes it.
