@@ -41,8 +41,8 @@ impl Types {
         name: &TypeName,
     ) -> Result<i64, Error> {
         const WHAT: &str = "look up a type";
-        if let Some(number) = self.numbers.get(name) {
-            return Ok(*number);
+        if let Some(number) = self.numbers.get(name, |number| *number) {
+            return Ok(number);
         }
         let known = connection
             .prepare_cached(

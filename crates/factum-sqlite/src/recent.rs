@@ -29,18 +29,19 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         }
     }
 
-    /// The value of `key`, if it is remembered.
-    pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<&mut V>
+    /// What `see` makes of the value of `key`, if it is remembered.
+    pub(crate) fn get<Q, T>(&mut self, key: &Q, see: impl FnOnce(&mut V) -> T) -> Option<T>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        if !self.young.contains_key(key)
-            && let Some((key, value)) = self.old.remove_entry(key)
-        {
-            self.put(key, value);
+        if let Some(value) = self.young.get_mut(key) {
+            return Some(see(value));
         }
-        self.young.get_mut(key)
+        let (key, mut value) = self.old.remove_entry(key)?;
+        let seen = see(&mut value);
+        self.put(key, value);
+        Some(seen)
     }
 
     /// Remembers a value.
@@ -48,7 +49,7 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         if self.young.len() >= self.half {
             self.old = std::mem::take(&mut self.young);
         }
-        self.old.remove(&key);
+        // An older value may stay among the old ones: it is not read again, and goes with them.
         self.young.insert(key, value);
     }
 }
@@ -62,10 +63,23 @@ mod tests {
         let mut recent = Recent::at_most(8);
         for number in 0..100 {
             recent.put(number, number * 2);
-            assert_eq!(recent.get(&0), Some(&mut 0), "0 is used all the time");
+            assert_eq!(
+                recent.get(&0, |value| *value),
+                Some(0),
+                "0 is used all the time"
+            );
             assert!(recent.young.len() + recent.old.len() <= 8);
         }
-        assert_eq!(recent.get(&99), Some(&mut 198));
-        assert_eq!(recent.get(&50), None);
+        assert_eq!(recent.get(&99, |value| *value), Some(198));
+        assert_eq!(recent.get(&50, |value| *value), None);
+        for number in 0..100 {
+            recent.put(7, number);
+            recent.put(number + 100, number);
+            assert_eq!(
+                recent.get(&7, |value| *value),
+                Some(number),
+                "never an older one"
+            );
+        }
     }
 }

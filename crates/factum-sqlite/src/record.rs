@@ -252,8 +252,12 @@ pub(crate) fn bytes(row: &Row<'_>, index: usize) -> Option<Bytes> {
 }
 
 fn stream_of(reading: &Reading, number: i64) -> Result<StreamId, Error> {
-    if let Some(known) = reading.streams.borrow_mut().get(&number) {
-        return Ok(known.clone());
+    let known = reading
+        .streams
+        .borrow_mut()
+        .get(&number, |known| known.clone());
+    if let Some(known) = known {
+        return Ok(known);
     }
     let columns: (String, String) = one(
         reading,
@@ -270,8 +274,12 @@ fn stream_of(reading: &Reading, number: i64) -> Result<StreamId, Error> {
 }
 
 fn type_of(reading: &Reading, number: i64) -> Result<TypeName, Error> {
-    if let Some(known) = reading.types.borrow_mut().get(&number) {
-        return Ok(known.clone());
+    let known = reading
+        .types
+        .borrow_mut()
+        .get(&number, |known| known.clone());
+    if let Some(known) = known {
+        return Ok(known);
     }
     let columns: (String, u32) = one(
         reading,
@@ -285,8 +293,12 @@ fn type_of(reading: &Reading, number: i64) -> Result<TypeName, Error> {
 }
 
 fn topic_of(reading: &Reading, number: i64) -> Result<Topic, Error> {
-    if let Some(known) = reading.topics.borrow_mut().get(&number) {
-        return Ok(known.clone());
+    let known = reading
+        .topics
+        .borrow_mut()
+        .get(&number, |known| known.clone());
+    if let Some(known) = known {
+        return Ok(known);
     }
     let name: String = one(
         reading,

@@ -65,8 +65,8 @@ impl Streams {
         pending: &Pending,
         stream: &StreamId,
     ) -> Result<Head, Error> {
-        if let Some(head) = self.heads.get(stream) {
-            return Ok(head.clone());
+        if let Some(head) = self.heads.get(stream, |head| head.clone()) {
+            return Ok(head);
         }
         let head = self.look_up(connection, shared, pending, stream)?;
         self.heads.put(stream.clone(), head.clone());
