@@ -10,15 +10,16 @@
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
 
 use factum_core::{Error, StreamId, TypeName};
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{error::Doing, recent::Recent};
 
@@ -62,7 +63,9 @@ impl Reading {
 /// The handle of all reading threads.
 #[derive(Debug)]
 pub(crate) struct Readers {
-    queue: Mutex<Option<mpsc::Sender<Read>>>,
+    queue: Arc<Waiting>,
+    /// For so many more reads in the queue.
+    room: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// For brief reads; none when the file is closed.
     brief: Vec<Mutex<Option<Reading>>>,
@@ -71,8 +74,6 @@ pub(crate) struct Readers {
 impl Readers {
     /// Starts `count` threads over the file at `path`.
     pub(crate) fn start(path: &Path, count: usize) -> Result<Self, Error> {
-        let (queue, waiting) = mpsc::channel::<Read>(READS_WAITING_MAX);
-        let waiting = Arc::new(Mutex::new(waiting));
         let path = Arc::new(path.to_path_buf());
         let open = || {
             let mut connection = crate::file::connect(&path)?;
@@ -82,36 +83,30 @@ impl Readers {
             crate::own_sql::guard(&mut connection)?;
             Ok::<_, Error>(Reading::new(connection, path.clone()))
         };
-        let (mut threads, mut brief) = (Vec::new(), Vec::new());
+        let mut readers = Self {
+            queue: Arc::default(),
+            room: Arc::new(Semaphore::new(READS_WAITING_MAX)),
+            threads: Mutex::default(),
+            brief: Vec::new(),
+        };
         for number in 0..count.max(1) {
-            brief.push(Mutex::new(Some(open()?)));
+            readers.brief.push(Mutex::new(Some(open()?)));
             let reading = open()?;
-            let waiting = waiting.clone();
+            let taker = Taker::of(&readers.queue);
             let run = move || {
-                // The lock is held while waiting, and not while reading: one thread waits for the next read,
-                // the others for that one's place.
-                let next = || {
-                    waiting
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .blocking_recv()
-                };
-                while let Some(read) = next() {
+                while let Some(read) = taker.next() {
                     read(&reading);
                 }
             };
             let thread = std::thread::Builder::new()
                 .name(format!("factum-read-{number}"))
                 .spawn(run);
-            threads.push(thread.map_err(|error| {
+            let thread = thread.map_err(|error| {
                 Error::fatal("failed to start a thread that reads").caused_by(error)
-            })?);
+            })?;
+            readers.threads().push(thread);
         }
-        Ok(Self {
-            queue: Mutex::new(Some(queue)),
-            threads: Mutex::new(threads),
-            brief,
-        })
+        Ok(readers)
     }
 
     /// Does a read that is over in some microseconds, here if a connection is free.
@@ -143,14 +138,13 @@ impl Readers {
             // Whoever asked may have gone.
             drop(reply.send(read(reading)));
         });
-        let queue = self
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-            .ok_or_else(stopped)?;
-        queue.send(read).await.map_err(|_| stopped())?;
+        let room = self.room.clone().acquire_owned().await;
+        self.queue.put(read, room.map_err(|_| stopped())?);
         answer.await.map_err(|_| stopped())?
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the threads, after what they are given already, and closes all connections.
@@ -163,21 +157,90 @@ impl Readers {
                     .take(),
             );
         }
-        drop(
-            self.queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
-        for thread in self
-            .threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain(..)
-        {
+        self.room.close();
+        self.queue.close();
+        for thread in self.threads().drain(..) {
             if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
                 tracing::error!("a thread that reads has panicked");
             }
+        }
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Reads that wait for a thread, and threads that wait for a read.
+#[derive(Default)]
+struct Waiting {
+    reads: Mutex<Reads>,
+    given: Condvar,
+}
+
+#[derive(Default)]
+struct Reads {
+    waiting: VecDeque<(Read, OwnedSemaphorePermit)>,
+    takers: usize,
+    closed: bool,
+}
+
+impl Waiting {
+    fn put(&self, read: Read, room: OwnedSemaphorePermit) {
+        let mut reads = self.lock();
+        // Dropped, it tells its caller that nobody reads any more.
+        if !reads.closed {
+            reads.waiting.push_back((read, room));
+            drop(reads);
+            self.given.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.given.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reads> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waiting")
+    }
+}
+
+/// A thread's share of what waits. When a panic has ended the last one, nobody waits any longer.
+struct Taker(Arc<Waiting>);
+
+impl Taker {
+    fn of(waiting: &Arc<Waiting>) -> Self {
+        waiting.lock().takers += 1;
+        Self(waiting.clone())
+    }
+
+    /// The next read, waiting for one. `None` when there will be no more. Its room is free from now on.
+    fn next(&self) -> Option<Read> {
+        let nothing = |reads: &mut Reads| reads.waiting.is_empty() && !reads.closed;
+        let reads = self.0.given.wait_while(self.0.lock(), nothing);
+        let mut reads = reads.unwrap_or_else(PoisonError::into_inner);
+        reads.waiting.pop_front().map(|(read, _)| read)
+    }
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        let mut reads = self.0.lock();
+        reads.takers -= 1;
+        if reads.takers == 0 {
+            reads.closed = true;
+            let left = std::mem::take(&mut reads.waiting);
+            drop(reads);
+            drop(left);
         }
     }
 }
