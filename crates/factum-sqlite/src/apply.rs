@@ -23,12 +23,12 @@ impl StoreState {
     pub(crate) fn apply(
         &mut self,
         connection: &Connection,
-        commit: Commit,
+        mut commit: Commit,
         plan: Plan,
     ) -> Result<Committed, Error> {
         let keep_id = !commit.is_guarded() && writes(&commit);
         let before = self.head.position;
-        let versions = self.append_all(connection, &commit, plan.appends)?;
+        let versions = self.append_all(connection, &mut commit, plan.appends)?;
         let Commit {
             id,
             at,
@@ -129,7 +129,7 @@ impl StoreState {
     fn append_all(
         &mut self,
         connection: &Connection,
-        commit: &Commit,
+        commit: &mut Commit,
         appends: Appends,
     ) -> Result<Vec<Version>, Error> {
         let Appends { streams, versions } = appends;
@@ -143,14 +143,14 @@ impl StoreState {
             )?;
             numbers.push(number);
         }
-        for (append, (index, last)) in commit.appends.iter().zip(&versions) {
+        for (append, (index, last)) in commit.appends.drain(..).zip(&versions) {
             let mut version = Version(last.0 - append.drafts.len() as u64);
-            for draft in &append.drafts {
+            for draft in append.drafts {
                 version = version.next();
                 self.append(connection, draft, Some(numbers[*index]), version)?;
             }
         }
-        for draft in &commit.outbox {
+        for draft in commit.outbox.drain(..) {
             self.append(connection, draft, None, Version::ZERO)?;
         }
         Ok(versions.into_iter().map(|(_, version)| version).collect())

@@ -8,6 +8,7 @@
 mod carry;
 mod check;
 mod chunk;
+mod newest;
 mod place;
 mod seen;
 mod tables;

@@ -25,6 +25,7 @@ mod log;
 mod memo;
 mod message_ids;
 mod names;
+mod newest;
 mod number;
 mod opening;
 mod options;

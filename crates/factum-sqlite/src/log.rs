@@ -4,9 +4,11 @@
 //! many records, within the transaction of some group of commits, so that they cost no sync of their own and
 //! each of their pages is written once for many records. Up to then, the tail stands in for them.
 
+use std::sync::Arc;
+
 use factum_core::{
-    At, Draft, Error, LogFilter, LogPage, MessageId, Position, Record, StreamId, StreamPage,
-    StreamSummary, Version,
+    At, Draft, Error, LogFilter, LogPage, MessageId, Position, Record, RecordState, StreamId,
+    StreamPage, StreamSummary, Version,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -26,14 +28,14 @@ use crate::{
 pub(crate) const INDEX_SLICE: u64 = 512;
 
 impl StoreState {
-    /// Appends a record of a stream, or of none, and says where.
+    /// Appends a record of a stream, or of none.
     pub(crate) fn append(
         &mut self,
         connection: &Connection,
-        draft: &Draft,
+        draft: Draft,
         stream: Option<i64>,
         version: Version,
-    ) -> Result<At, Error> {
+    ) -> Result<(), Error> {
         let at = At {
             epoch: self.epoch(),
             position: self.head.position.next(),
@@ -48,12 +50,20 @@ impl StoreState {
             event_type: self.types.number(connection, &draft.event_type)?,
             topic: topic.map(|topic| topic.number),
         };
-        self.head_checksum = record::insert(connection, key, at, version, draft, &names)?;
+        self.head_checksum = record::insert(connection, key, at, version, &draft, &names)?;
         if let Some(stream) = stream {
             self.pending.events.push((stream, version, key));
         }
+        if self.shared.is_followed() {
+            self.pending.records.push(Record {
+                at,
+                version,
+                state: RecordState::Live,
+                draft: Arc::new(draft),
+            });
+        }
         self.head = at;
-        Ok(at)
+        Ok(())
     }
 }
 

@@ -58,6 +58,25 @@ impl Reading {
             topics: RefCell::new(Recent::at_most(NAMES_REMEMBERED_MAX)),
         }
     }
+
+    /// Reads in one transaction, so that all of it is of the same moment.
+    pub(crate) fn at_once<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        const WHAT: &str = "read at once";
+        // Prepared once, unlike a transaction of the connection's.
+        let run = |sql| {
+            self.connection
+                .prepare_cached(sql)
+                .and_then(|mut statement| statement.execute([]))
+                .doing(WHAT)
+        };
+        run("BEGIN")?;
+        let result = read(&self.connection);
+        let ended = run("COMMIT").or_else(|_| run("ROLLBACK"));
+        result.and_then(|found| ended.map(|_| found))
+    }
 }
 
 /// The handle of all reading threads.

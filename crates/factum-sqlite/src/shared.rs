@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -14,7 +14,7 @@ use factum_core::{
 };
 use tokio::sync::Notify;
 
-use crate::{tail::Tail, view_table::ViewTable};
+use crate::{newest::Newest, tail::Tail, view_table::ViewTable};
 
 /// The memory that the writer shares with the handles of one store.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     timers: Signalled,
     /// How many records were read, by whomever.
     records_read: AtomicU64,
+    /// Whether anybody has read the log.
+    followed: AtomicBool,
 }
 
 /// What is true as of the last commit.
@@ -36,6 +38,7 @@ pub(crate) struct Published {
     pub(crate) epochs: Vec<EpochSpan>,
     pub(crate) head: At,
     pub(crate) tail: Tail,
+    pub(crate) newest: Newest,
     pub(crate) views: Views,
 }
 
@@ -69,6 +72,7 @@ impl Shared {
             parking: signalled(parking),
             timers: signalled(timers),
             records_read: AtomicU64::new(0),
+            followed: AtomicBool::new(false),
         }
     }
 
@@ -82,6 +86,18 @@ impl Shared {
         // A count beyond 2^64 is not reached.
         self.records_read
             .fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    /// Somebody reads the log: from now on the newest records are kept.
+    pub(crate) fn follow(&self) {
+        if !self.is_followed() {
+            self.followed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether anybody has read the log. Once it is so, it stays so.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed)
     }
 
     /// Looks at what was committed.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use factum_core::{
-    At, Epoch, EpochSpan, Error, Fence, OwnerEpoch, Position, ServiceName, Signal, StoreId,
+    At, Epoch, EpochSpan, Error, Fence, OwnerEpoch, Position, Record, ServiceName, Signal, StoreId,
     StoreIdentity, Timestamp, Version,
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -18,6 +18,7 @@ use crate::{
     log,
     memo::{Applied, Failed},
     names::{Topics, Types},
+    newest::Newest,
     number::{position, range, signed},
     projections::Projections,
     relay::Relay,
@@ -64,6 +65,10 @@ pub(crate) struct StoreState {
 pub(crate) struct Pending {
     /// Events by stream number, version and key.
     pub(crate) events: Vec<(i64, Version, i64)>,
+    /// All records.
+    pub(crate) records: Vec<Record>,
+    /// Empty, and kept for its room: what the newest records have pushed out.
+    dropped: Vec<Record>,
     /// Whether the indexes were completed up to the head.
     pub(crate) indexed: bool,
     pub(crate) parking: u64,
@@ -191,6 +196,7 @@ impl StoreState {
                 epochs: epochs.clone(),
                 head,
                 tail: Tail::default(),
+                newest: Newest::default(),
                 views: views.clone(),
             };
             // Parked messages come from inboxes, and a timer that was ever set has raised the counter.
@@ -306,33 +312,42 @@ impl StoreState {
 
     /// Lets readers see what the group has done, now that it is durable.
     pub(crate) fn publish(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
+        let pending = &mut self.pending;
+        let mut dropped = std::mem::take(&mut pending.dropped);
         let mut published = self.shared.write();
-        if pending.indexed {
+        if std::mem::take(&mut pending.indexed) {
             published.tail.clear();
-        } else {
-            for (stream, version, key) in pending.events {
-                published.tail.push(stream, version, key);
-            }
+            pending.events.clear();
+        }
+        for (stream, version, key) in pending.events.drain(..) {
+            published.tail.push(stream, version, key);
+        }
+        for record in pending.records.drain(..) {
+            published.newest.push(record, &mut dropped);
         }
         let grown = published.head.position < self.head.position;
         published.head = self.head;
-        if pending.epochs {
+        if std::mem::take(&mut pending.epochs) {
             published.identity = self.identity.clone();
             published.epochs.clone_from(&self.epochs);
         }
-        if pending.views {
+        if std::mem::take(&mut pending.views) {
             published.views = self.views.clone();
         }
         drop(published);
+        // Not while readers wait.
+        dropped.clear();
+        pending.dropped = dropped;
         if grown {
             self.shared.signal(Signal::Head, self.head.position.0);
         }
-        if pending.parking > 0 {
-            self.shared.signal(Signal::Parking, pending.parking);
+        let parking = std::mem::take(&mut pending.parking);
+        if parking > 0 {
+            self.shared.signal(Signal::Parking, parking);
         }
-        if pending.timers > 0 {
-            self.shared.signal(Signal::Timers, pending.timers);
+        let timers = std::mem::take(&mut pending.timers);
+        if timers > 0 {
+            self.shared.signal(Signal::Timers, timers);
         }
     }
 }

@@ -35,6 +35,9 @@ const PRUNE_ROWS_MAX: u32 = 500;
 /// each, as long as the way there and back takes.
 const STREAM_EVENTS_BRIEF: u64 = 16;
 
+/// How many records at the end of the log are read where they are asked for: those who follow it read a few at a time.
+const LOG_RECORDS_BRIEF: u64 = 32;
+
 /// One service's store in the file. Cheap to clone by its `Arc`; several handles are one store.
 pub struct SqliteStore {
     pub(crate) file: Arc<File>,
@@ -223,9 +226,22 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<LogPage, Error> {
         let (shared, filter) = (self.shared.clone(), filter.clone());
-        self.file
-            .read(move |reading| log::page(reading, &shared, after, &filter, limit))
-            .await
+        shared.follow();
+        let ahead = {
+            let published = shared.read();
+            published.check_cursor(after)?;
+            if let Some(page) = published.newest.page(after, published.head, &filter, limit) {
+                return Ok(page);
+            }
+            let ahead = published.head.position.0.saturating_sub(after.position.0);
+            ahead.min(limit as u64)
+        };
+        let read = move |reading: &_| log::page(reading, &shared, after, &filter, limit);
+        if ahead <= LOG_RECORDS_BRIEF {
+            self.file.read_brief(read).await
+        } else {
+            self.file.read(read).await
+        }
     }
 
     async fn read_correlated(

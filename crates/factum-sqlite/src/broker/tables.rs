@@ -1,6 +1,6 @@
 //! The broker's tables: what is written and read in one transaction, as plain functions on a connection.
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use factum_core::{
     Error, Group, Message, Outgoing, Timestamp, Topic, TopicPartition, TopicSpec, Watermarks,
@@ -29,11 +29,14 @@ pub(super) struct Partition {
 }
 
 /// How far a partition reaches after an append, and how many bytes came to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Growth {
     pub(super) partition: TopicPartition,
+    pub(super) first: u64,
     pub(super) end: u64,
     pub(super) bytes: u64,
+    /// What came to it.
+    pub(super) messages: RefCell<Vec<Message>>,
 }
 
 /// The offsets of a batch, and what grew.
@@ -147,54 +150,71 @@ pub(super) fn watermarks(db: &Connection, wanted: &TopicPartition) -> Result<Wat
     partition(db, wanted).map(|partition| partition.watermarks)
 }
 
-/// Appends a batch. The offsets are in its order.
-pub(super) fn append(db: &Connection, batch: &[Outgoing]) -> Result<Appended, Error> {
+/// Appends a batch. The offsets are in its order. Looks at all partitions before it writes to the first.
+pub(super) fn append(db: &Connection, batch: Vec<Outgoing>) -> Result<Appended, Error> {
     let mut appended = Appended {
         offsets: vec![0; batch.len()],
         growth: Vec::new(),
     };
-    let mut by_partition = BTreeMap::<_, Vec<usize>>::new();
-    for (index, message) in batch.iter().enumerate() {
+    let mut by_partition = BTreeMap::<_, Vec<(usize, Outgoing)>>::new();
+    for (index, message) in batch.into_iter().enumerate() {
+        let wanted = TopicPartition::new(message.topic.clone(), message.partition);
         by_partition
-            .entry((&message.topic, message.partition))
+            .entry(wanted)
             .or_default()
-            .push(index);
+            .push((index, message));
     }
-    for ((topic, number), indices) in by_partition {
-        let wanted = TopicPartition::new(topic.clone(), number);
-        let growth = append_to(db, wanted, batch, &indices, &mut appended.offsets)?;
+    let mut parts = Vec::with_capacity(by_partition.len());
+    for (wanted, messages) in by_partition {
+        let found = partition(db, &wanted)?;
+        let last = found.watermarks.end + messages.len() as u64 - 1;
+        place(&wanted, found.number, last)?;
+        parts.push((wanted, found, messages));
+    }
+    for (wanted, found, messages) in parts {
+        let growth = append_to(db, wanted, found, messages, &mut appended.offsets)?;
         appended.growth.push(growth);
     }
     Ok(appended)
 }
 
-/// Appends the messages of `batch` that `indices` name to one partition, and notes their offsets.
+/// Appends messages to one partition, and notes the offset of each by its index.
 fn append_to(
     db: &Connection,
     wanted: TopicPartition,
-    batch: &[Outgoing],
-    indices: &[usize],
+    found: Partition,
+    messages: Vec<(usize, Outgoing)>,
     offsets: &mut [u64],
 ) -> Result<Growth, Error> {
     const GROW: &str = "
         UPDATE partitions
         SET end_offset = ?2, bytes = bytes + ?3
         WHERE number = ?1";
-    let Partition {
-        number, watermarks, ..
-    } = partition(db, &wanted)?;
-    let messages = indices.iter().map(|index| &batch[*index]);
-    let bytes = put_chunks(db, &wanted, number, watermarks.end, messages)?;
-    let mut end = watermarks.end;
-    for index in indices {
-        offsets[*index] = end;
+    let number = found.number;
+    let mut end = found.watermarks.end;
+    let written = messages.iter().map(|(_, message)| message);
+    let bytes = put_chunks(db, &wanted, number, end, written)?;
+    let mut placed = Vec::with_capacity(messages.len());
+    for (index, message) in messages {
+        offsets[index] = end;
+        placed.push(Message {
+            topic: message.topic,
+            partition: message.partition,
+            offset: end,
+            timestamp: message.timestamp,
+            key: message.key,
+            headers: message.headers,
+            value: message.value,
+        });
         end += 1;
     }
     db.prepare_cached(GROW)
         .and_then(|mut grow| grow.execute(params![number, stored(end), stored(bytes)]))
         .doing(&format!("append to `{wanted}`"))?;
     Ok(Growth {
+        messages: RefCell::new(placed),
         partition: wanted,
+        first: found.watermarks.first,
         end,
         bytes,
     })
@@ -238,6 +258,7 @@ pub(super) fn put_chunks<'a>(
     Ok(bytes)
 }
 
+/// What a message counts as for retention.
 pub(super) fn size(
     key: Option<&factum_core::Key>,
     headers: &factum_core::Headers,
@@ -293,9 +314,34 @@ pub(super) fn read(
     offset: u64,
     limit: ReadLimit,
 ) -> Result<Slice, Error> {
-    let Partition {
+    let found = partition(db, wanted)?;
+    read_in(db, wanted, found, offset, limit)
+}
+
+/// [`read`] when the partition ends no more than `brief` messages behind `offset`; `None` when there are more.
+pub(super) fn read_end(
+    db: &Connection,
+    wanted: &TopicPartition,
+    offset: u64,
+    limit: ReadLimit,
+    brief: u64,
+) -> Result<Option<Slice>, Error> {
+    let found = partition(db, wanted)?;
+    if found.watermarks.end.saturating_sub(offset) > brief {
+        return Ok(None);
+    }
+    read_in(db, wanted, found, offset, limit).map(Some)
+}
+
+fn read_in(
+    db: &Connection,
+    wanted: &TopicPartition,
+    Partition {
         number, watermarks, ..
-    } = partition(db, wanted)?;
+    }: Partition,
+    offset: u64,
+    limit: ReadLimit,
+) -> Result<Slice, Error> {
     let from = offset.max(watermarks.first);
     let mut messages = Vec::new();
     if from < watermarks.end && limit.messages > 0 {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard},
 };
 
 use async_trait::async_trait;
@@ -13,20 +13,27 @@ use factum_core::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::tables::{self, Appended};
+use super::{
+    newest::Newest,
+    tables::{self, Appended},
+};
 use crate::{
-    error::Doing,
     file::{File, closed},
     group::{Order, Task},
+    reader::Reading,
 };
 
 /// The largest message that the embedded broker takes: about Kafka's default, so that what fits here fits there.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
+/// How many messages at the end of a partition are read where they are asked for, and not on a reading thread.
+const MESSAGES_BRIEF: u64 = 32;
+
 /// The topics of a file.
 pub struct SqliteTopics {
     file: Arc<File>,
     arrivals: OnceLock<Arc<Arrivals>>,
+    newest: Arc<RwLock<Newest>>,
 }
 
 impl SqliteTopics {
@@ -34,7 +41,13 @@ impl SqliteTopics {
         Self {
             file,
             arrivals: OnceLock::new(),
+            newest: Arc::default(),
         }
+    }
+
+    fn newest(&self, partition: &TopicPartition, offset: u64, limit: ReadLimit) -> Option<Slice> {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        newest.read(partition, offset, limit)
     }
 
     /// Reads in one transaction, so that watermarks and messages are of the same moment.
@@ -42,14 +55,7 @@ impl SqliteTopics {
         &self,
         read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let reading = self.file.read(move |reading| {
-            let transaction = reading
-                .connection
-                .unchecked_transaction()
-                .doing("begin to read")?;
-            read(&transaction)
-        });
-        reading.await
+        self.file.read(move |reading| reading.at_once(read)).await
     }
 }
 
@@ -84,10 +90,16 @@ impl TopicLog for SqliteTopics {
     }
 
     async fn append(&self, batch: Vec<Outgoing>) -> Result<Appending, Error> {
-        let arrivals = self.arrivals.get().cloned();
+        let (arrivals, newest) = (self.arrivals.get().cloned(), self.newest.clone());
         let after = move |appended: &Result<Appended, Error>| {
             // Said by the writing thread and not by who waits: a producer that is gone leaves nobody asleep.
             if let (Ok(appended), Some(arrivals)) = (appended, arrivals) {
+                let mut newest = write(&newest);
+                for growth in &appended.growth {
+                    let messages = growth.messages.take().into_iter();
+                    newest.append(&growth.partition, growth.first, messages);
+                }
+                drop(newest);
                 for growth in &appended.growth {
                     arrivals.reached(&growth.partition, growth.end, growth.bytes);
                 }
@@ -96,7 +108,7 @@ impl TopicLog for SqliteTopics {
         let (reply, answer) = oneshot::channel();
         let task = Task {
             work: Some(move |desk: &mut crate::group::Desk<'_>| {
-                tables::append(desk.connection, &batch)
+                tables::append(desk.connection, batch)
             }),
             after: Some(after),
             result: None,
@@ -118,6 +130,16 @@ impl TopicLog for SqliteTopics {
         offset: u64,
         limit: ReadLimit,
     ) -> Result<Slice, Error> {
+        if let Some(slice) = self.newest(partition, offset, limit) {
+            return Ok(slice);
+        }
+        let wanted = partition.clone();
+        let brief = move |reading: &Reading| {
+            reading.at_once(|db| tables::read_end(db, &wanted, offset, limit, MESSAGES_BRIEF))
+        };
+        if let Some(slice) = self.file.read_brief(brief).await? {
+            return Ok(slice);
+        }
         let partition = partition.clone();
         self.read_at_once(move |db| tables::read(db, &partition, offset, limit))
             .await
@@ -133,9 +155,15 @@ impl TopicLog for SqliteTopics {
         }
         let wanted = partition.clone();
         tracing::debug!("retention of `{partition}` begins");
+        let (newest, trimming) = (self.newest.clone(), partition.clone());
+        let after = move |trimmed: &Result<Watermarks, Error>| {
+            if let Ok(kept) = trimmed {
+                write(&newest).trim(&trimming, kept.first);
+            }
+        };
         let trimmed = self
             .file
-            .write(move |db| tables::trim(db, &wanted, &keep))
+            .write_then(move |db| tables::trim(db, &wanted, &keep), after)
             .await;
         tracing::debug!("retention of `{partition}` ended");
         trimmed
@@ -158,6 +186,11 @@ impl TopicLog for SqliteTopics {
         self.read_at_once(move |db| tables::offsets(db, &group))
             .await
     }
+}
+
+/// Nothing here can be left half done by a panic.
+fn write(newest: &RwLock<Newest>) -> RwLockWriteGuard<'_, Newest> {
+    newest.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for SqliteTopics {

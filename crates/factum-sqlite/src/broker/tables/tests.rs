@@ -61,7 +61,7 @@ fn a_batch_takes_one_row_for_each_partition() {
         .map(|number| message(number % 2, &number.to_string()))
         .collect();
 
-    let appended = append(&db, &batch).unwrap();
+    let appended = append(&db, batch.clone()).unwrap();
 
     assert_eq!(appended.offsets, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
     assert_eq!(
@@ -83,7 +83,7 @@ fn a_large_batch_is_cut_and_read_across_the_cuts() {
     let batch: Vec<_> = (0..200)
         .map(|number| message(0, &format!("{number}{long}")))
         .collect();
-    append(&db, &batch).unwrap();
+    append(&db, batch.clone()).unwrap();
     assert!((3..=5).contains(&chunks(&db)), "{}", chunks(&db));
     for from in 0..200 {
         assert_eq!(
@@ -102,7 +102,7 @@ fn a_trim_keeps_the_chunk_that_holds_the_first_message() {
         let batch: Vec<_> = (0..4)
             .map(|number| message(0, &format!("{batch}.{number}")))
             .collect();
-        append(&db, &batch).unwrap();
+        append(&db, batch).unwrap();
     }
     // Each message has six bytes; six of twelve may go.
     let kept = trim(&db, &part(0), &keep_bytes(36)).unwrap();
@@ -118,7 +118,7 @@ fn a_trim_keeps_the_chunk_that_holds_the_first_message() {
     let kept = trim(&db, &part(0), &keep_bytes(0)).unwrap();
     assert_eq!(kept, Watermarks { first: 12, end: 12 });
     assert_eq!(chunks(&db), 0);
-    assert_eq!(append(&db, &[message(0, "next")]).unwrap().offsets, [12]);
+    assert_eq!(append(&db, vec![message(0, "next")]).unwrap().offsets, [12]);
     assert_eq!(values(&db, 0, 2), ["next"]);
 }
 
@@ -128,7 +128,7 @@ fn a_trim_does_no_more_than_its_share_at_a_time() {
     let batch: Vec<_> = (0..TRIM_MESSAGES_MAX + 10)
         .map(|_| message(0, "x"))
         .collect();
-    append(&db, &batch).unwrap();
+    append(&db, batch.clone()).unwrap();
     assert_eq!(
         trim(&db, &part(0), &keep_bytes(0)).unwrap().first,
         TRIM_MESSAGES_MAX as u64
@@ -140,7 +140,7 @@ fn a_trim_does_no_more_than_its_share_at_a_time() {
 #[test]
 fn partitions_do_not_reach_into_each_other() {
     let db = database();
-    append(&db, &[message(0, "zero"), message(1, "one")]).unwrap();
+    append(&db, vec![message(0, "zero"), message(1, "one")]).unwrap();
     trim(&db, &part(1), &keep_bytes(0)).unwrap();
     assert_eq!(values(&db, 0, 9), ["zero"]);
     assert_eq!(
@@ -152,7 +152,7 @@ fn partitions_do_not_reach_into_each_other() {
 #[test]
 fn damage_is_an_error_and_never_a_gap() {
     let db = database();
-    append(&db, &[message(0, "first"), message(0, "second")]).unwrap();
+    append(&db, vec![message(0, "first"), message(0, "second")]).unwrap();
     let mut data: Vec<u8> = db
         .query_row("SELECT data FROM chunks", [], |row| row.get(0))
         .unwrap();

@@ -1,0 +1,199 @@
+//! The newest messages of each partition, as they were appended.
+//!
+//! A consumer that keeps up gets its messages from here, and the file is for those who are further behind. A message
+//! comes here when it is durable, and before anybody is told that it has arrived.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use factum_core::{
+    Message, TopicPartition, Watermarks,
+    groups::{ReadLimit, Slice},
+};
+
+use super::tables::size;
+
+/// How many messages of a partition are kept.
+const MESSAGES_MAX: usize = 512;
+
+/// How many bytes all messages have together: each partition has an equal share.
+const BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// What a message takes besides its bytes.
+const OVERHEAD_BYTES: u64 = 300;
+
+/// The last messages of all partitions.
+#[derive(Debug, Default)]
+pub(super) struct Newest(BTreeMap<TopicPartition, Part>);
+
+/// Those of one, without a gap, up to its end.
+#[derive(Debug, Default)]
+struct Part {
+    first: u64,
+    messages: VecDeque<Message>,
+    bytes: u64,
+}
+
+impl Newest {
+    /// Adds messages that follow each other, of a partition that now begins at `first`.
+    pub(super) fn append(
+        &mut self,
+        partition: &TopicPartition,
+        first: u64,
+        messages: impl Iterator<Item = Message>,
+    ) {
+        let partitions = self.0.len().max(1) as u64;
+        let part = match self.0.get_mut(partition) {
+            Some(part) => part,
+            None => self.0.entry(partition.clone()).or_default(),
+        };
+        part.first = part.first.max(first);
+        for message in messages {
+            part.bytes += weight(&message);
+            part.messages.push_back(message);
+        }
+        while part.messages.len() > MESSAGES_MAX || part.bytes > BYTES_MAX / partitions {
+            let Some(oldest) = part.messages.pop_front() else {
+                break;
+            };
+            part.bytes -= weight(&oldest);
+        }
+    }
+
+    /// A partition begins at `first` now.
+    pub(super) fn trim(&mut self, partition: &TopicPartition, first: u64) {
+        if let Some(part) = self.0.get_mut(partition) {
+            part.first = part.first.max(first);
+        }
+    }
+
+    /// Messages from `offset` on; `None` when the first of them is not here.
+    pub(super) fn read(
+        &self,
+        partition: &TopicPartition,
+        offset: u64,
+        limit: ReadLimit,
+    ) -> Option<Slice> {
+        let part = self.0.get(partition)?;
+        let oldest = part.messages.front()?.offset;
+        let from = offset.max(part.first);
+        let begin = usize::try_from(from.checked_sub(oldest)?).ok()?;
+        if begin > part.messages.len() {
+            return None;
+        }
+        let mut room = limit.bytes as u64;
+        let mut messages = Vec::new();
+        for message in part.messages.range(begin..).take(limit.messages) {
+            let bytes = size(
+                message.key.as_ref(),
+                &message.headers,
+                message.value.as_deref(),
+            );
+            if bytes > room && !messages.is_empty() {
+                break;
+            }
+            room = room.saturating_sub(bytes);
+            messages.push(message.clone());
+        }
+        let next = messages.last().map_or(from, |last| last.offset + 1);
+        let end = oldest + part.messages.len() as u64;
+        Some(Slice {
+            messages,
+            next,
+            watermarks: Watermarks {
+                first: part.first,
+                end,
+            },
+        })
+    }
+}
+
+fn weight(message: &Message) -> u64 {
+    let bytes = size(
+        message.key.as_ref(),
+        &message.headers,
+        message.value.as_deref(),
+    );
+    bytes + OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use factum_core::{Headers, Timestamp, Topic};
+
+    use super::*;
+
+    fn message(offset: u64, bytes: usize) -> Message {
+        Message {
+            topic: Topic::of("orders"),
+            partition: 0,
+            offset,
+            timestamp: Timestamp::UNIX_EPOCH,
+            key: None,
+            headers: Headers::new(),
+            value: Some(vec![1; bytes].into()),
+        }
+    }
+
+    fn orders() -> TopicPartition {
+        TopicPartition::new(Topic::of("orders"), 0)
+    }
+
+    #[test]
+    fn messages_are_read_from_where_they_are_known_without_a_gap() {
+        let mut newest = Newest::default();
+        newest.append(
+            &orders(),
+            90,
+            (100..1_000).map(|offset| message(offset, 10)),
+        );
+        let read = |newest: &Newest, offset, messages, bytes| {
+            let slice = newest.read(&orders(), offset, ReadLimit { messages, bytes })?;
+            let offsets: Vec<_> = slice
+                .messages
+                .iter()
+                .map(|message| message.offset)
+                .collect();
+            Some((offsets, slice.next, slice.watermarks))
+        };
+        let marks = Watermarks {
+            first: 90,
+            end: 1_000,
+        };
+        assert_eq!(read(&newest, 100, 9, 1_000), None, "pushed out");
+        assert_eq!(
+            read(&newest, 998, 9, 1_000),
+            Some((vec![998, 999], 1_000, marks))
+        );
+        assert_eq!(
+            read(&newest, 990, 2, 1_000),
+            Some((vec![990, 991], 992, marks))
+        );
+        assert_eq!(
+            read(&newest, 990, 9, 25),
+            Some((vec![990, 991], 992, marks))
+        );
+        assert_eq!(read(&newest, 990, 9, 1), Some((vec![990], 991, marks)));
+        assert_eq!(read(&newest, 1_000, 9, 25), Some((vec![], 1_000, marks)));
+        assert_eq!(read(&newest, 1_001, 9, 25), None);
+        newest.trim(&orders(), 995);
+        let marks = Watermarks {
+            first: 995,
+            end: 1_000,
+        };
+        assert_eq!(read(&newest, 3, 1, 25), Some((vec![995], 996, marks)));
+    }
+
+    #[test]
+    fn large_messages_push_others_out() {
+        let mut newest = Newest::default();
+        newest.append(
+            &orders(),
+            0,
+            (0..30).map(|offset| message(offset, 1024 * 1024)),
+        );
+        let part = &newest.0[&orders()];
+        assert!(part.bytes <= BYTES_MAX);
+        assert!((1..=8).contains(&part.messages.len()));
+        assert_eq!(part.messages.back().unwrap().offset, 29);
+    }
+}
