@@ -192,6 +192,7 @@ impl File {
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let task = Task {
+            looks_first: false,
             work: Some(work),
             after: Some(after),
             result: None,

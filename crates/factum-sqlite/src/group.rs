@@ -74,10 +74,15 @@ pub(crate) struct CommitOrder {
     pub(crate) reply: oneshot::Sender<Result<Committed, CommitError>>,
 }
 
-/// A piece of work within the group's transaction, under a savepoint of its own.
+/// A piece of work within the group's transaction.
 pub(crate) trait Job: Send {
     /// Does it. `Err` undoes what it wrote to the file; what it changed in memory it must change last.
     fn run(&mut self, desk: &mut Desk<'_>) -> Result<(), Error>;
+
+    /// Whether it looks for all that could be wrong before it writes anything. It then needs no savepoint of its own,
+    /// for which SQLite would keep a copy of each page that it touches: what fails when it writes is the disk, and
+    /// fails the whole group.
+    fn looks_first(&self) -> bool;
 
     /// Tells the result: the job's own, or the error that the whole group ended with.
     fn settle(self: Box<Self>, group: Option<&Error>);
@@ -86,6 +91,8 @@ pub(crate) trait Job: Send {
 /// A job made of closures: `work` within the transaction, `after` when the group is durable or has failed, and
 /// then the answer.
 pub(crate) struct Task<T, W, A> {
+    /// See [`Job::looks_first`].
+    pub(crate) looks_first: bool,
     pub(crate) work: Option<W>,
     pub(crate) after: Option<A>,
     pub(crate) result: Option<Result<T, Error>>,
@@ -106,6 +113,10 @@ where
         let failed = result.as_ref().err().cloned();
         self.result = Some(result);
         failed.map_or(Ok(()), Err)
+    }
+
+    fn looks_first(&self) -> bool {
+        self.looks_first
     }
 
     fn settle(mut self: Box<Self>, group: Option<&Error>) {
@@ -162,10 +173,16 @@ impl Order {
             }
             Self::Job(mut job) => {
                 let connection = desk.connection;
-                let ran = under_savepoint(connection, || job.run(desk));
+                let changes = connection.total_changes();
+                let (ran, undone) = if job.looks_first() {
+                    let ran = job.run(desk);
+                    (ran, connection.total_changes() == changes)
+                } else {
+                    (under_savepoint(connection, || job.run(desk)), true)
+                };
                 // SQLite undoes the whole transaction by itself when the disk is full or broken.
                 let group = match ran {
-                    Err(error) if connection.is_autocommit() => Err(error),
+                    Err(error) if !undone || connection.is_autocommit() => Err(error),
                     _ => Ok(()),
                 };
                 (Done::Job(job), group)

@@ -107,6 +107,7 @@ impl TopicLog for SqliteTopics {
         };
         let (reply, answer) = oneshot::channel();
         let task = Task {
+            looks_first: true,
             work: Some(move |desk: &mut crate::group::Desk<'_>| {
                 tables::append(desk.connection, batch)
             }),
