@@ -45,6 +45,8 @@ pub(crate) struct Writer {
     orders: Arc<Queue<Order>>,
     /// Orders that were taken from the queue, and are carried out next: as many as the queue holds, at most.
     taken: VecDeque<Order>,
+    /// Empty between two groups, and kept for its room, which for a group is more than the allocator keeps.
+    done: Vec<Done>,
     stores: BTreeMap<i64, StoreState>,
     checkpointer: Checkpointer,
     witness: Witness,
@@ -95,6 +97,7 @@ impl Writer {
             path: path.to_path_buf(),
             orders,
             taken: VecDeque::new(),
+            done: Vec::new(),
             stores: BTreeMap::new(),
             checkpointer,
             witness,
@@ -138,7 +141,7 @@ impl Writer {
             return first.refuse(&error, &mut self.stores);
         }
         let changes = self.connection.total_changes();
-        let mut done = Vec::new();
+        let mut done = std::mem::take(&mut self.done);
         let carried_out = self.carry_out(first, &mut done);
         let committed = carried_out.and_then(|()| self.commit(changes));
         if let Ok(counted) = &committed {
@@ -151,9 +154,10 @@ impl Writer {
             self.undo(error);
         }
         let group = committed.err();
-        for done in done {
+        for done in done.drain(..) {
             done.settle(group.as_ref(), &mut self.stores);
         }
+        self.done = done;
         self.checkpointer
             .written(self.wal_pages.load(Ordering::Relaxed));
     }
