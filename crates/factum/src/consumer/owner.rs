@@ -363,12 +363,17 @@ impl Owner {
             tokio::select! {
                 biased;
                 Some(report) = jobs.join_next() => {
-                    let report = match report {
-                        Ok(report) => report,
-                        Err(error) => return Ended::Stopped(format!("a handler's task ended by itself: {error}")),
-                    };
-                    if let Some(ended) = self.report(report, &mut retry_at) {
-                        return ended;
+                    // Those that were in one group of commits have ended together.
+                    let mut next = Some(report);
+                    while let Some(report) = next {
+                        let report = match report {
+                            Ok(report) => report,
+                            Err(error) => return Ended::Stopped(format!("a handler's task ended by itself: {error}")),
+                        };
+                        if let Some(ended) = self.report(report, &mut retry_at) {
+                            return ended;
+                        }
+                        next = jobs.try_join_next();
                     }
                     if std::mem::take(&mut held_off) {
                         retry_at = Some(core.env.now());
