@@ -8,6 +8,7 @@ use factum_core::{
     LogInput, LogPage, Outcome, Position, ProjectionClaim, Record, RetryPolicy, RowSet, Signal,
     ViewWrite,
 };
+use futures_util::future;
 use tokio::time::timeout;
 
 use super::{
@@ -33,6 +34,13 @@ const VOID_TURNS_MAX: usize = 32;
 /// How long nothing may happen before the checkpoint is stored behind void records. Processes that stand by answer
 /// queries by the stored checkpoint, so this is how long those may wait.
 const QUIET: Duration = Duration::from_millis(250);
+
+/// A projection sees all records, and passes over those that are nothing to it.
+static EVERYTHING: LogFilter = LogFilter {
+    categories: Vec::new(),
+    types: Vec::new(),
+    sent: false,
+};
 
 /// How long it sleeps at most before it looks at the log again: a lost wake-up costs this much.
 const POLL_MAX: Duration = Duration::from_secs(1);
@@ -103,6 +111,8 @@ impl<'a> Follower<'a> {
         } else {
             FOLLOW_RECORDS_MAX
         };
+        // What was read ahead, while the records before it were taken.
+        let mut ahead = None;
         loop {
             if self.projector.stop.is_cancelled() {
                 self.save().await?;
@@ -114,11 +124,12 @@ impl<'a> Follower<'a> {
                 return Err(End::Asked);
             }
             let started = core.env.now();
-            let page = match core
-                .store
-                .read_log(self.reached, &LogFilter::default(), limit)
-                .await
-            {
+            let read = |after| core.store.read_log(after, &EVERYTHING, limit);
+            let page = match ahead.take() {
+                Some((after, page)) if after == self.reached => page,
+                _ => read(self.reached).await,
+            };
+            let page = match page {
                 // What is stored may still lie on the time line, when what was read since does not.
                 Err(error) if error.is_conflict() && self.reached != self.claimed => {
                     return Err(error.into());
@@ -127,7 +138,15 @@ impl<'a> Follower<'a> {
                 page => page?,
             };
             let caught_up = page.next.position >= page.head.position;
-            if !self.take(&page, caught_up).await? {
+            let taken = if caught_up {
+                self.take(&page, caught_up).await?
+            } else {
+                let take = self.take(&page, caught_up);
+                let (taken, next) = future::join(take, read(page.next)).await;
+                ahead = Some((page.next, next));
+                taken?
+            };
+            if !taken {
                 continue;
             }
             self.report(&page, core.env.now().since(started));
