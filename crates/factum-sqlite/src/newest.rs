@@ -24,6 +24,11 @@ pub(crate) struct Newest {
 impl Newest {
     /// Adds the next record; what has no room any more goes to `dropped`.
     pub(crate) fn push(&mut self, record: Record, dropped: &mut Vec<Record>) {
+        let follows = |last: &Record| last.at.position.next() == record.at.position;
+        if !self.records.back().is_none_or(follows) {
+            dropped.extend(self.records.drain(..));
+            self.bytes = 0;
+        }
         self.bytes += record.draft.encoded_len();
         self.records.push_back(record);
         while self.records.len() > RECORDS_MAX || self.bytes > BYTES_MAX {
@@ -145,6 +150,8 @@ mod tests {
             ..LogFilter::default()
         };
         assert_eq!(positions(1_990, 3, &even), Some((vec![1_992], 1_993)));
+        newest.push(record(2_002, 3), &mut dropped);
+        assert_eq!(newest.records.len(), 1, "there would be a gap");
     }
 
     #[test]

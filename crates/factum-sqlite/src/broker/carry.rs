@@ -172,7 +172,7 @@ fn append(
         let slice = tables::read(backup, wanted, next, LIMIT)?;
         end_at(slice.messages.first().map_or(end, |first| first.offset))?;
         let messages: Vec<_> = slice.messages.into_iter().map(outgoing).collect();
-        tables::append(db, &messages)?;
+        tables::append(db, messages)?;
         next = slice.next;
     }
     end_at(end).map(drop)

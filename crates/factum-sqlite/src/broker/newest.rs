@@ -48,6 +48,11 @@ impl Newest {
         };
         part.first = part.first.max(first);
         for message in messages {
+            let follows = |last: &Message| last.offset + 1 == message.offset;
+            if !part.messages.back().is_none_or(follows) {
+                part.messages.clear();
+                part.bytes = 0;
+            }
             part.bytes += weight(&message);
             part.messages.push_back(message);
         }
@@ -175,6 +180,13 @@ mod tests {
         assert_eq!(read(&newest, 990, 9, 1), Some((vec![990], 991, marks)));
         assert_eq!(read(&newest, 1_000, 9, 25), Some((vec![], 1_000, marks)));
         assert_eq!(read(&newest, 1_001, 9, 25), None);
+        newest.append(&orders(), 90, [message(1_002, 10)].into_iter());
+        assert_eq!(read(&newest, 998, 9, 1_000), None, "there would be a gap");
+        newest.append(
+            &orders(),
+            90,
+            (990..1_000).map(|offset| message(offset, 10)),
+        );
         newest.trim(&orders(), 995);
         let marks = Watermarks {
             first: 995,

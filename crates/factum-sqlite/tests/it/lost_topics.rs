@@ -114,6 +114,7 @@ impl World {
         let fence = row.expect("it is claimed").fence;
         for offset in finished {
             let seen = (0..10).map(|offset| Seen {
+                from: offset,
                 offset,
                 void: false,
                 link: Some(self.link(offset + 1)),
