@@ -252,6 +252,11 @@ async fn a_topic_keeps_what_is_published_late_as_long_as_anything_else() {
         }
         assert_eq!(kept.len(), 3, "what was published just now is kept");
         assert!(kept.iter().all(|message| message.timestamp >= now));
+        receipts.start().await;
+        until("all is taken", async || {
+            amounts(&running, "a").await == [1, 2, 3]
+        })
+        .await;
         accounts.stop().await;
         accounts
             .operator()
@@ -259,10 +264,6 @@ async fn a_topic_keeps_what_is_published_late_as_long_as_anything_else() {
             .await
             .unwrap();
     }
-    receipts.start().await;
-    until("all is taken", async || {
-        amounts(&running, "a").await == [1, 2, 3]
-    })
-    .await;
+    assert_eq!(amounts(&running, "a").await, [1, 2, 3]);
     running.stop().await;
 }
