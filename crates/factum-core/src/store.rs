@@ -428,13 +428,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Claims the timers.
     async fn claim_timers(&self) -> Result<Fence, Error>;
 
-    // Leases: only asked of a store that is [shared](StoreCapabilities::shared). A lease is no condition of any
-    // commit, since fences are: it says who may claim.
+    // Leases: only asked of a store that is [shared](StoreCapabilities::shared); others refuse, class fatal. A lease is
+    // no condition of any commit, since fences are: it says who may claim.
 
     /// The lease of a role; that of a role which nobody ever had has no holder and beat 0.
-    async fn lease(&self, role: &Role) -> Result<Lease, Error> {
-        Err(no_leases(role))
-    }
+    async fn lease(&self, role: &Role) -> Result<Lease, Error>;
 
     /// Gives the lease of a role to `holder`, or to nobody, if its beat is still `seen`, and says whether it was. The
     /// beat grows by one. Durable when it answers, and kept over a new epoch.
@@ -443,10 +441,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         role: &Role,
         seen: u64,
         holder: Option<Holder>,
-    ) -> Result<bool, Error> {
-        let _ = (seen, holder);
-        Err(no_leases(role))
-    }
+    ) -> Result<bool, Error>;
 
     // Timers, parked messages, answers.
 
@@ -482,10 +477,4 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Drops what has expired, and says how many rows that were.
     async fn prune(&self, prune: Prune) -> Result<u64, Error>;
-}
-
-fn no_leases(role: &Role) -> Error {
-    Error::fatal(format!(
-        "the lease of `{role}` was asked for in a store that one process uses, which has none"
-    ))
 }

@@ -5,10 +5,11 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use factum_core::{
     Answered, At, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
-    Fence, InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount,
-    ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, Signal, Snapshot, Start, Store, StoreCapabilities,
-    StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic, Version, Views,
+    Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
+    ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
+    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, Start, Store,
+    StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
+    Version, Views,
 };
 
 use crate::{Chronicle, Step};
@@ -208,6 +209,19 @@ impl Store for Witness {
 
     async fn claim_timers(&self) -> Result<Fence, Error> {
         self.inner.claim_timers().await
+    }
+
+    async fn lease(&self, role: &Role) -> Result<Lease, Error> {
+        self.inner.lease(role).await
+    }
+
+    async fn set_lease(
+        &self,
+        role: &Role,
+        seen: u64,
+        holder: Option<Holder>,
+    ) -> Result<bool, Error> {
+        self.inner.set_lease(role, seen, holder).await
     }
 
     async fn next_timers(&self, limit: usize) -> Result<Vec<Timer>, Error> {

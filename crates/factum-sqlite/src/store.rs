@@ -5,9 +5,9 @@ use std::{fmt, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use factum_core::{
     Answered, At, AuditEntry, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan,
-    Error, Fence, InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount,
-    ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, Signal, Snapshot, SqlValue, Start, Store,
+    Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
+    ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
+    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, SqlValue, Start, Store,
     StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
     Version, Views,
 };
@@ -399,6 +399,19 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn lease(&self, role: &Role) -> Result<Lease, Error> {
+        Err(no_leases(role))
+    }
+
+    async fn set_lease(
+        &self,
+        role: &Role,
+        _seen: u64,
+        _holder: Option<Holder>,
+    ) -> Result<bool, Error> {
+        Err(no_leases(role))
+    }
+
     async fn next_timers(&self, limit: usize) -> Result<Vec<Timer>, Error> {
         self.read(move |connection, store| timers::next(connection, store, limit))
             .await
@@ -494,4 +507,10 @@ fn read_audit(
         })
         .doing(WHAT)?;
     entries.collect::<Result<_, _>>().doing(WHAT)
+}
+
+fn no_leases(role: &Role) -> Error {
+    Error::fatal(format!(
+        "one process uses a store in SQLite: it has no lease of `{role}`"
+    ))
 }

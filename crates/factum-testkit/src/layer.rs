@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use factum_core::{
     Answered, At, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
-    Fence, InboxId, InboxRow, Lane, LogFilter, LogPage, MessageId, Parked, ParkedCount,
-    ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, Signal, Snapshot, Start, Store, StoreCapabilities,
-    StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic, Version, Views,
+    Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
+    ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
+    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, Start, Store,
+    StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
+    Version, Views,
 };
 
 /// A store that is a [`StoreLayer`] over another one.
@@ -112,6 +113,8 @@ calls! {
     projections() -> Result<Vec<ProjectionState>, Error>;
     forget_projection(projection: &ProjectionName, generation: u32) -> Result<(), Error>;
     claim_timers() -> Result<Fence, Error>;
+    lease(role: &Role) -> Result<Lease, Error>;
+    set_lease(role: &Role, seen: u64, holder: Option<Holder>) -> Result<bool, Error>;
     next_timers(limit: usize) -> Result<Vec<Timer>, Error>;
     parked(filter: &ParkedFilter, limit: usize) -> Result<Vec<Parked>, Error>;
     parked_one(id: &ParkedId) -> Result<Option<Parked>, Error>;
