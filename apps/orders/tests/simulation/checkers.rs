@@ -59,12 +59,12 @@ const VIEWS: [(Role, &str); 7] = [
     (Role::Notification, "notifications"),
 ];
 
-/// A topic, and the types of events that a group reads there.
-type Reads = (&'static str, &'static [&'static str]);
+/// Topics, with the types of events that are read there.
+type Reads = &'static [(&'static str, &'static [&'static str])];
 
 /// The groups, with their services and the types of events that they are for, topic by topic: written down here once
 /// more, since what the code says of it is what is checked.
-const GROUPS: [(Role, &str, &[Reads]); 8] = [
+const GROUPS: [(Role, &str, Reads); 8] = [
     (
         Role::Order,
         "order-service",

@@ -330,8 +330,8 @@ fn fault(choices: &mut fastrand::Rng) -> Happening {
     let call = one(choices, &calls);
     let seconds = choices.u64(1..30);
     let trouble = match (call, choices.u8(0..4)) {
-        (Call::Commit, 0) | (Call::Deliver, 0 | 1) => Trouble::Waits { seconds },
         (Call::Commit, 1) | (Call::Send, 0) => Trouble::Fails,
+        (Call::Commit, 0) | (Call::Deliver, 0 | 1) => Trouble::Waits { seconds },
         (Call::Deliver, _) | (Call::Send, 1) => Trouble::Twice,
         _ => Trouble::LosesItsAnswer,
     };

@@ -60,7 +60,12 @@ pub fn effects(
     let mut causes: BTreeMap<(Group, MessageId), u32> = BTreeMap::new();
     let mut caused = BTreeSet::new();
     for step in &book.steps {
-        let Some((inbox, offset, fence, end)) = handled(step) else {
+        let Some(Touch {
+            inbox,
+            fence,
+            ended,
+        }) = Touch::of(step)
+        else {
             continue;
         };
         let seat = seats.entry(inbox.clone()).or_default();
@@ -74,7 +79,7 @@ pub fn effects(
             }
             seat.fence = seat.fence.max(fence);
         }
-        let (Some(offset), Some(end)) = (offset, end) else {
+        let Some((offset, end)) = ended else {
             continue;
         };
         let place = TopicPartition::new(inbox.topic.clone(), inbox.partition);
@@ -195,36 +200,49 @@ pub fn effects(
     broken
 }
 
-/// See [`handled`].
-type Handled<'a> = (&'a InboxId, Option<u64>, Option<Fence>, Option<End>);
+/// What a step had to do with an inbox.
+struct Touch<'a> {
+    inbox: &'a InboxId,
+    /// Its owner; `None`: an operator.
+    fence: Option<Fence>,
+    /// The message that it ended, and how.
+    ended: Option<(u64, End)>,
+}
 
-/// The inbox that a step was about, the message that it ended, by which owner, and how.
-fn handled(step: &Step) -> Option<Handled<'_>> {
-    match &step.what {
-        What::Message {
+impl<'a> Touch<'a> {
+    /// What a step had to do with an inbox, if it was about one.
+    fn of(step: &'a Step) -> Option<Self> {
+        let (inbox, fence, ended) = match &step.what {
+            What::Message {
+                inbox,
+                fence,
+                offset,
+                done,
+                ..
+            } => {
+                let end = match done {
+                    Done::Applied => Some(End::Effect),
+                    Done::Skipped => Some(End::Skipped),
+                    Done::Duplicate => Some(End::Duplicate),
+                    Done::Parked | Done::Waits => None,
+                };
+                (inbox, Some(*fence), end.map(|end| (*offset, end)))
+            }
+            What::Void { inbox, fence } => (inbox, Some(*fence), None),
+            What::Retry { id, fence, settled } => {
+                let ended = settled.then_some((id.offset, End::Effect));
+                (&id.inbox, Some(*fence), ended)
+            }
+            What::Operator { id, discarded } => {
+                let ended = discarded.then_some((id.offset, End::Discarded));
+                (&id.inbox, None, ended)
+            }
+            _ => return None,
+        };
+        Some(Self {
             inbox,
             fence,
-            offset,
-            done,
-            ..
-        } => {
-            let end = match done {
-                Done::Applied => Some(End::Effect),
-                Done::Skipped => Some(End::Skipped),
-                Done::Duplicate => Some(End::Duplicate),
-                Done::Parked | Done::Waits => None,
-            };
-            Some((inbox, Some(*offset), Some(*fence), end))
-        }
-        What::Void { inbox, fence } => Some((inbox, None, Some(*fence), None)),
-        What::Retry { id, fence, settled } => {
-            let end = settled.then_some(End::Effect);
-            Some((&id.inbox, Some(id.offset), Some(*fence), end))
-        }
-        What::Operator { id, discarded } => {
-            let end = discarded.then_some(End::Discarded);
-            Some((&id.inbox, Some(id.offset), None, end))
-        }
-        _ => None,
+            ended,
+        })
     }
 }
