@@ -45,12 +45,16 @@ const INNER_WORDS: [&str; 10] = [
 /// What is described and doesn't happen here: other tests see it happen, or it takes a store that fails.
 const ELSEWHERE: [u16; 5] = [401, 408, 410, 500, 503];
 /// The same for single operations: it takes another writer at the same moment, or a past that is not played here.
-const ELSEWHERE_FOR: [(&str, u16); 11] = [
+const ELSEWHERE_FOR: [(&str, u16); 15] = [
     ("register_user", 409),
     ("receive_stock", 409),
     ("set_faults", 409),
-    ("backup", 200),
+    ("backup", 501),
     ("accept_loss", 409),
+    ("go_on", 200),
+    ("go_on", 409),
+    ("retire_source", 200),
+    ("retire_source", 409),
     ("rewind_relay", 409),
     ("rebuild", 409),
     ("resume", 409),
@@ -296,7 +300,9 @@ impl World {
             ("rebuild" | "resume", "name") => "orders",
             ("rebuild" | "resume" | "stream" | "state", "service") | (_, "category") => "order",
             (_, "name" | "service") => "notification",
-            ("accept_loss", "topic") => self.group["partitions"][0]["topic"].as_str().unwrap(),
+            ("accept_loss" | "go_on" | "retire_source", "topic") => {
+                self.group["partitions"][0]["topic"].as_str().unwrap()
+            }
             (_, "group") => self.group["group"].as_str().unwrap(),
             (_, "partition") => "0",
             (_, "topic") => "orders",
@@ -315,6 +321,10 @@ impl World {
             "rewind_relay" => json!({ "to": 0 }),
             "accept_loss" => {
                 json!({ "service": "payment", "source": self.store, "from": "0", "reason": "a test" })
+            }
+            "go_on" => json!({ "service": "payment", "at": 0, "reason": "a test" }),
+            "retire_source" => {
+                json!({ "service": "payment", "source": self.store, "reason": "a test" })
             }
             "edit" => json!({ "value": {}, "reason": "a test" }),
             "publish" => json!({ "value": {} }),

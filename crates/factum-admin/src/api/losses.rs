@@ -125,7 +125,7 @@ pub(crate) struct GoOn {
     at: u64,
     /// Why it is right to go on there.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(with = "NeededReason", required)]
     reason: Option<String>,
 }
 
@@ -178,10 +178,11 @@ pub(crate) struct Retire {
     /// The service that has the group.
     service: String,
     /// The id of the store that publishes there no more.
+    #[schemars(with = "Source")]
     source: String,
     /// How it is known that nothing of it will come.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(with = "NeededReason", required)]
     reason: Option<String>,
 }
 
