@@ -443,7 +443,7 @@ impl Place<'_> {
     async fn park(&self, parked: Parked, wait: bool) -> Outcome {
         let room = self.owner.consuming.group.room;
         let copy = (parked.state == ParkedState::Dead)
-            .then(|| dead_letter::effect(&parked))
+            .then(|| copy_of(self.owner, &parked))
             .flatten();
         let input = || {
             let parked = Box::new(parked.clone());
@@ -499,6 +499,14 @@ impl Place<'_> {
     }
 }
 
+/// The copy of a dead letter for its topic, unless the service has no such topic (any more): the row in the store is what
+/// counts.
+fn copy_of(owner: &Owner, parked: &Parked) -> Option<Effect> {
+    let topics = &owner.consuming.core.topics;
+    let is_known = |effect: &Effect| matches!(effect, Effect::Copy { topic, .. } if topics.contains_key(topic));
+    dead_letter::effect(parked).filter(is_known)
+}
+
 /// What a failed retry leads to.
 async fn retry_failed(owner: &Owner, parked: Parked, failed: Failed) -> Outcome {
     let consuming = &owner.consuming;
@@ -548,7 +556,7 @@ async fn retry_failed(owner: &Owner, parked: Parked, failed: Failed) -> Outcome 
     if let Retried::Dead(note) = &result {
         let mut copy = parked.clone();
         copy.dead(note.clone());
-        effects.extend(dead_letter::effect(&copy).map(|effect| (effect, None)));
+        effects.extend(copy_of(owner, &copy).map(|effect| (effect, None)));
     }
     let settles = matches!(result, Retried::Settled);
     let cause = story(
