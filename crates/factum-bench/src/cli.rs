@@ -25,7 +25,7 @@ pub(crate) enum World {
 /// How it is measured.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
-    /// Shorter runs: about a minute in all, and less steady.
+    /// Shorter runs: about two minutes in all, and less steady.
     #[arg(long, conflicts_with = "long")]
     pub(crate) quick: bool,
     /// With a log of 1,000,000 and of 10,000,000 events: some minutes and about 8 GB of disk.

@@ -24,6 +24,9 @@ pub(crate) enum Unit {
     /// Percent.
     #[serde(rename = "%")]
     Percent,
+    /// So many of what the name says.
+    #[serde(rename = "1")]
+    Count,
 }
 
 /// What a figure is held against.
@@ -93,6 +96,7 @@ impl fmt::Display for Unit {
             Self::Micros => "µs",
             Self::Megabytes => "MB",
             Self::Percent => "%",
+            Self::Count => "",
         })
     }
 }

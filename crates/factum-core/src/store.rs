@@ -298,6 +298,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// How many transactions were made durable since it was opened, each of them one wait for the disk: a figure for
+    /// measurements. Stores that share a writer have one figure. `None` when it doesn't count.
+    fn transactions(&self) -> Option<u64> {
+        None
+    }
+
     /// Applies `commit` whole or not at all, and answers when it is durable.
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError>;
 

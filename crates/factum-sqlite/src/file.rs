@@ -4,7 +4,10 @@ use std::{
     fs,
     io::{ErrorKind, Read as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
 };
 
@@ -48,6 +51,8 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 pub(crate) struct File {
     pub(crate) path: PathBuf,
     orders: Arc<Queue<Order>>,
+    /// How many transactions the writer has made durable.
+    transactions: Arc<AtomicU64>,
     pub(crate) broken: Broken,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Readers,
@@ -122,6 +127,7 @@ impl File {
             broken.clone(),
             options.pages_max,
         )?;
+        let transactions = writer.transactions();
         let readers = Readers::start(&path, options.readers)?;
         let thread = std::thread::Builder::new()
             .name("factum-write".into())
@@ -131,6 +137,7 @@ impl File {
         Ok(Self {
             path,
             orders,
+            transactions,
             broken,
             writer: Mutex::new(Some(thread)),
             readers,
@@ -146,6 +153,11 @@ impl File {
     /// How many orders wait for the writer.
     pub(crate) fn waiting(&self) -> u64 {
         self.orders.len() as u64
+    }
+
+    /// How many transactions the writer has made durable.
+    pub(crate) fn transactions(&self) -> u64 {
+        self.transactions.load(Ordering::Relaxed)
     }
 
     /// Does `work` in the writer's transaction, under a savepoint of its own, and answers when it is durable.

@@ -163,6 +163,10 @@ impl Store for SqliteStore {
         Some(self.file.waiting())
     }
 
+    fn transactions(&self) -> Option<u64> {
+        Some(self.file.transactions())
+    }
+
     fn views(&self) -> Option<&dyn Views> {
         Some(&self.views)
     }

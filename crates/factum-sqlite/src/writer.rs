@@ -52,6 +52,8 @@ pub(crate) struct Writer {
     witness: Witness,
     /// The size of the write-ahead log in pages, as of the last commit.
     wal_pages: Arc<AtomicU64>,
+    /// How many transactions were made durable.
+    transactions: Arc<AtomicU64>,
     /// Why nothing is written any more.
     broken: Broken,
 }
@@ -102,8 +104,14 @@ impl Writer {
             checkpointer,
             witness,
             wal_pages,
+            transactions: Arc::default(),
             broken,
         })
+    }
+
+    /// How many transactions it has made durable, as others see it.
+    pub(crate) fn transactions(&self) -> Arc<AtomicU64> {
+        self.transactions.clone()
     }
 
     /// Carries out orders until the queue is closed.
@@ -145,6 +153,7 @@ impl Writer {
         let carried_out = self.carry_out(first, &mut done);
         let committed = carried_out.and_then(|()| self.commit(changes));
         if let Ok(counted) = &committed {
+            self.transactions.fetch_add(1, Ordering::Relaxed);
             // Before anybody hears of it: what was acknowledged, the witness knows.
             self.witness.testify(&mut self.stores, *counted);
             for state in self.stores.values_mut() {

@@ -79,6 +79,10 @@ macro_rules! calls {
                 self.0.below().commits_waiting()
             }
 
+            fn transactions(&self) -> Option<u64> {
+                self.0.below().transactions()
+            }
+
             $(
                 async fn $name(&self, $($arg: $type),*) -> $result {
                     self.0.$name($($arg),*).await

@@ -1,5 +1,5 @@
-//! Growth: the same append rate again behind 1 and 10 million events, the memory of the process, and how long a
-//! restart takes until the first command is answered.
+//! Growth: the append rate of a log that was empty again behind 0.1, 1 and 10 million events, the memory of the
+//! process, and how long a restart takes until the first command is answered.
 
 use tokio::time::Instant;
 
@@ -17,7 +17,8 @@ const MEASURE: &str = "a long log, 64 clients";
 const CLIENTS: usize = 64;
 
 /// How many events the log has when it is measured, and their name in the table.
-const SIZES: [(usize, &str); 3] = [
+const SIZES: [(usize, &str); 4] = [
+    (0, "an empty log"),
     (100_000, "100,000 events"),
     (1_000_000, "1,000,000 events"),
     (10_000_000, "10,000,000 events"),

@@ -47,17 +47,21 @@ const THINGS: usize = 10;
 pub(super) async fn measure(run: &mut Measuring<'_>) -> Result<(), Failure> {
     if run.wants(FULL) {
         let orders = run.scaled(8_000);
-        let mut rates = Vec::new();
+        let (mut rates, mut syncs) = (Vec::new(), Vec::new());
         for round in run.rounds() {
             run.say(format!("{FULL}: round {round}"));
             let directory = run.directory()?;
             let told = drive(&directory, orders, None).await?;
             rates.push(rate(orders, told.took));
+            syncs.push(as_f64(told.transactions) / as_f64(orders));
             super::remove(&directory)?;
         }
         run.add(
             Figure::of(FULL, "factum, orders", Unit::PerSecond, rates).aim(Aim::AtLeast(3_000.0)),
         );
+        // Each is one sync of the disk; an order is some dozen commits, which share them with those of other orders.
+        let name = "factum, transactions an order";
+        run.add(Figure::of(FULL, name, Unit::Count, syncs));
     }
     if run.wants(STEADY) {
         let orders = STEADY_RATE * run.scaled(8);
@@ -81,6 +85,8 @@ struct Told {
     took: Duration,
     /// From when each was due to its notification.
     times: Times,
+    /// How many transactions the data directory's writer made meanwhile.
+    transactions: usize,
 }
 
 /// Runs the platform in `directory`, places `orders` orders, as fast as it takes them or at `rate` a second, and
@@ -96,6 +102,8 @@ async fn drive(directory: &Path, orders: usize, rate: Option<usize>) -> Result<T
     }));
     let store = served.platform.service(Role::Notification).store().clone();
     let watching = tokio::spawn(watch(store, orders, told.clone(), room.clone()));
+    let writer = served.platform.service(Role::Order).store().clone();
+    let before = writer.transactions().unwrap_or(0);
     let started = Instant::now();
     let (give, take) = mpsc::channel(UNDER_WAY_MAX);
     let take = Arc::new(tokio::sync::Mutex::new(take));
@@ -139,10 +147,12 @@ async fn drive(directory: &Path, orders: usize, rate: Option<usize>) -> Result<T
         )));
     }
     let took = started.elapsed();
+    let transactions = writer.transactions().unwrap_or(0) - before;
     served.stop().await?;
     Ok(Told {
         took,
         times: Times::of(times),
+        transactions: usize::try_from(transactions).unwrap_or(usize::MAX),
     })
 }
 

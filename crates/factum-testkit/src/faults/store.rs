@@ -189,6 +189,10 @@ impl Store for FaultyStore {
         self.inner.commits_waiting()
     }
 
+    fn transactions(&self) -> Option<u64> {
+        self.inner.transactions()
+    }
+
     fn views(&self) -> Option<&dyn Views> {
         self.views.as_ref().map(|views| views as &dyn Views)
     }
