@@ -7,8 +7,12 @@
 use std::{hint::black_box, io, path::Path, process::Command, sync::Arc};
 
 use async_trait::async_trait;
-use factum::{RetryPolicy, ServiceName, Sqlite, SqliteOptions, Store, system_env};
+use factum::{
+    Error, InboxId, InboxRow, RetryPolicy, ServiceName, Sqlite, SqliteOptions, Start, Store,
+    system_env,
+};
 use factum_admin::{Admin, web};
+use factum_testkit::{Layered, StoreLayer};
 use orders::{
     http,
     outside::{FileLedger, Ledger, Outside},
@@ -21,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 const DATA: &str = "FACTUM_DEADLY_DATA";
 /// The variable that is there when the gateway is mended.
 const MENDED: &str = "FACTUM_DEADLY_MENDED";
+/// The variable that is there when the store forgets how often a message was tried.
+const FORGETS: &str = "FACTUM_DEADLY_FORGETS";
 /// All the memory that the process may have, in KiB: several times what it needs.
 const MEMORY_KIB: u64 = 2 << 20;
 
@@ -94,8 +100,42 @@ impl Ledger for Deadly {
     }
 }
 
+/// A store that forgets how often its messages were tried, so that deaths are counted for nothing: as with
+/// `GroupSpec::crashes_at_most(u32::MAX)`.
+#[derive(Debug)]
+struct Forgetful(Arc<dyn Store>);
+
+#[async_trait]
+impl StoreLayer for Forgetful {
+    fn below(&self) -> &Arc<dyn Store> {
+        &self.0
+    }
+
+    async fn claim_inbox(
+        &self,
+        inbox: &InboxId,
+        start: Start,
+        low: u64,
+    ) -> Result<InboxRow, Error> {
+        let mut row = self.0.claim_inbox(inbox, start, low).await?;
+        if let Some(trying) = &mut row.trying {
+            trying.tries = 0;
+        }
+        Ok(row)
+    }
+}
+
+/// What a process that is started again finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// The gateway is mended.
+    pub(crate) mended: bool,
+    /// The store forgets how often a message was tried.
+    pub(crate) forgets: bool,
+}
+
 /// The command that serves the platform on `data`.
-pub(crate) fn command(data: &Path, mended: bool) -> Command {
+pub(crate) fn command(data: &Path, settings: Settings) -> Command {
     // A limit can be set in a process's own shell without `unsafe`.
     let mut command = Command::new("sh");
     command
@@ -110,8 +150,11 @@ pub(crate) fn command(data: &Path, mended: bool) -> Command {
             "--nocapture",
         ])
         .env(DATA, data);
-    if mended {
+    if settings.mended {
         command.env(MENDED, "1");
+    }
+    if settings.forgets {
+        command.env(FORGETS, "1");
     }
     command
 }
@@ -134,12 +177,13 @@ async fn serve(data: &Path) {
     let sqlite = Sqlite::open(&SqliteOptions::new(data)).unwrap();
     let mut stores: Vec<Arc<dyn Store>> = Vec::new();
     for role in Role::ALL {
-        stores.push(
-            sqlite
-                .store(&ServiceName::of(role.name()), &env)
-                .await
-                .unwrap(),
-        );
+        let store = sqlite.store(&ServiceName::of(role.name()), &env).await;
+        let store: Arc<dyn Store> = store.unwrap();
+        stores.push(if std::env::var_os(FORGETS).is_some() {
+            Arc::new(Layered(Forgetful(store)))
+        } else {
+            store
+        });
     }
     let book = |name: &str| FileLedger::open(&data.join(name)).unwrap();
     let world = World {

@@ -10,7 +10,7 @@ use serde_json::{Value, json, value::RawValue};
 use tempfile::TempDir;
 
 use crate::{
-    deadly::{self, Death},
+    deadly::{self, Death, Settings},
     http::Client,
     process::Process,
 };
@@ -32,25 +32,27 @@ struct Supervised {
     process: Process,
     client: Client,
     deaths: usize,
+    settings: Settings,
 }
 
 impl Supervised {
-    fn start() -> Self {
+    fn start(settings: Settings) -> Self {
         let data = TempDir::new().unwrap();
-        let process = Process::start(deadly::command(data.path(), false)).unwrap();
+        let process = Process::start(deadly::command(data.path(), settings)).unwrap();
         Self {
             client: Client::new(&process.url),
             data,
             process,
             deaths: 0,
+            settings,
         }
     }
 
     /// Starts it anew, and counts those that die before they are there.
-    fn restart(&mut self, mended: bool) {
+    fn restart(&mut self) {
         self.process.kill();
         for _ in 0..=DEATHS_MAX {
-            match Process::start(deadly::command(self.data.path(), mended)) {
+            match Process::start(deadly::command(self.data.path(), self.settings)) {
                 Ok(process) => {
                     self.client = Client::new(&process.url);
                     self.process = process;
@@ -59,7 +61,7 @@ impl Supervised {
                 Err(_) => self.deaths += 1,
             }
         }
-        panic!("it died {} times and does not start", self.deaths);
+        panic!("it has died {} times and does not start", self.deaths);
     }
 
     /// Starts it as often as it dies, until nothing moves any more: what it says of that.
@@ -83,7 +85,7 @@ impl Supervised {
                         "it has died {} times",
                         self.deaths
                     );
-                    self.restart(false);
+                    self.restart();
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
@@ -156,7 +158,10 @@ impl Victim {
 
 /// Many orders, and among them some that take the process down by `deaths` when they are charged.
 async fn dies_of(deaths: &[Death]) {
-    let mut platform = Supervised::start();
+    survives(Supervised::start(Settings::default()), deaths).await;
+}
+
+async fn survives(mut platform: Supervised, deaths: &[Death]) {
     platform
         .client
         .post("/stock/tea/receive", &json!({ "qty": 1_000 }))
@@ -222,7 +227,8 @@ async fn dies_of(deaths: &[Death]) {
     }
 
     // The gateway is mended, and an operator lets the dead letters be tried again.
-    platform.restart(true);
+    platform.settings.mended = true;
+    platform.restart();
     let redriven = json!({ "all": true, "reason": "the gateway is mended" });
     let redriven = platform
         .client
@@ -277,6 +283,17 @@ async fn a_message_that_overflows_the_stack_is_parked_and_all_else_flows_on() {
 #[tokio::test]
 async fn a_message_that_takes_all_memory_is_parked_and_all_else_flows_on() {
     dies_of(&[Death::OutOfMemory]).await;
+}
+
+/// Where deaths are counted for nothing, the message that kills is tried again and again.
+#[tokio::test]
+#[should_panic(expected = "it has died")]
+async fn a_message_whose_deaths_nobody_counts_kills_more_often_than_it_may() {
+    let settings = Settings {
+        forgets: true,
+        ..Settings::default()
+    };
+    survives(Supervised::start(settings), &[Death::Abort]).await;
 }
 
 #[tokio::test]
