@@ -108,12 +108,19 @@ fn goes_on(incoming: &Incoming) {
 
 /// The copy of a dead message is JSON within its bound, and holds the value, byte for byte.
 fn dies_whole(message: &Message) {
-    let parked = parked(message);
-    let topic = dead_letter::topic(&message.topic).expect("the name leaves room");
-    let copy = dead_letter::copy(&parked, &topic, MESSAGE_BYTES_MAX);
-    let text = copy.value.expect("a copy has a value");
+    let copy = copy_of(&parked(message));
+    is_whole(&copy, message);
+}
+
+fn copy_of(parked: &Parked) -> Bytes {
+    let topic = dead_letter::topic(&parked.message.topic).expect("the name leaves room");
+    let copy = dead_letter::copy(parked, &topic, MESSAGE_BYTES_MAX);
+    copy.value.expect("a copy has a value")
+}
+
+fn is_whole(text: &[u8], message: &Message) {
     assert!(text.len() <= MESSAGE_BYTES_MAX);
-    let copy: Copy<'_> = serde_json::from_slice(&text).expect("a copy is JSON");
+    let copy: Copy<'_> = serde_json::from_slice(text).expect("a copy is JSON");
     let value = message.value.as_deref().unwrap_or_default();
     let kept = match (copy.truncated, copy.original_event, copy.original_bytes) {
         (true, None, None) => return,
@@ -240,5 +247,29 @@ fn parked(message: &Message) -> Parked {
         parked_at: message.timestamp,
         redrives: 0,
         discarded_at: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_that_a_lost_byte_is_noticed(value: &[u8]) {
+        let whole = message(Headers::new(), value);
+        is_whole(&copy_of(&parked(&whole)), &whole);
+        let cut = message(Headers::new(), &value[..value.len() - 1]);
+        is_whole(&copy_of(&parked(&cut)), &whole);
+    }
+
+    #[test]
+    #[should_panic(expected = "bytes were lost")]
+    fn a_copy_of_json_that_lacks_a_byte_is_noticed() {
+        check_that_a_lost_byte_is_noticed(b"12345");
+    }
+
+    #[test]
+    #[should_panic(expected = "bytes were lost")]
+    fn a_copy_of_anything_that_lacks_a_byte_is_noticed() {
+        check_that_a_lost_byte_is_noticed(b"\xff\xfe\0");
     }
 }

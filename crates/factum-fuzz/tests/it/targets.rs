@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use factum_fuzz::{TARGETS, target};
+use factum_fuzz::{TARGETS, Target, target};
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 
 use crate::{corpus, hostile};
@@ -21,7 +21,7 @@ const TIMES: &str = "FACTUM_FUZZ_TIMES";
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs the body of a target, and holds it to account for panics on threads that nobody joins, too.
-fn run(name: &str, bytes: &[u8]) {
+fn run(target: Target, bytes: &[u8]) {
     static COUNT: Once = Once::new();
     COUNT.call_once(|| {
         let hook = std::panic::take_hook();
@@ -31,43 +31,83 @@ fn run(name: &str, bytes: &[u8]) {
         }));
     });
     let before = PANICS.load(Ordering::SeqCst);
-    (target(name).run)(bytes);
+    (target.run)(bytes);
     assert_eq!(PANICS.load(Ordering::SeqCst), before, "something panicked");
 }
 
 /// The same, with what it panicked with as a value.
-fn attempt(name: &str, bytes: &[u8]) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(|| run(name, bytes))).map_err(|panic| {
+fn attempt(target: Target, bytes: &[u8]) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| run(target, bytes))).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
         text.unwrap_or_default()
     })
 }
 
-/// The corpus as it is, then `cases` changes of it.
-fn holds(name: &str, cases: u32) {
+/// The corpus as it is, then `cases` changes of it, and what went wrong first. `kept`: whether an input that it did
+/// is kept for the next time.
+fn look(target: Target, cases: u32, kept: bool) -> Result<(), String> {
     static ALONE: Mutex<()> = Mutex::new(());
     // One at a time, so that a panic has one who is to blame. A test that failed has nothing to leave behind.
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for (input, bytes) in corpus::inputs(name) {
-        if let Err(why) = attempt(name, &bytes) {
-            panic!("{name}: {input} of the corpus: {why}");
-        }
+    for (input, bytes) in corpus::inputs(target.name) {
+        attempt(target, &bytes).map_err(|why| format!("{input} of the corpus: {why}"))?;
     }
     let times = std::env::var(TIMES).map_or(1, |times| times.parse().unwrap());
+    let persistence = FileFailurePersistence::WithSource("regressions");
     let config = Config {
         cases: cases * times,
         max_shrink_iters: 500,
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        failure_persistence: kept.then(|| Box::new(persistence) as _),
         source_file: Some(file!()),
         ..Config::default()
     };
-    let outcome = TestRunner::new(config).run(&hostile::inputs(name), |input| {
-        attempt(name, &input.0).map_err(TestCaseError::fail)
-    });
-    if let Err(error) = outcome {
-        panic!("{name}: {error}");
+    TestRunner::new(config)
+        .run(&hostile::inputs(target.name), |input| {
+            attempt(target, &input.0).map_err(TestCaseError::fail)
+        })
+        .map_err(|error| error.to_string())
+}
+
+fn holds(name: &str, cases: u32) {
+    if let Err(why) = look(target(name), cases, true) {
+        panic!("{name}: {why}");
     }
+}
+
+/// What is said of a body of code that does what none may do, and that only some inputs bring to light.
+fn said_of(run: fn(&[u8])) -> String {
+    let name = "names";
+    let planted = Target { name, run };
+    look(planted, 3_000, false).expect_err("it is looked for in vain")
+}
+
+#[test]
+fn a_body_that_panics_at_some_bytes_is_reported() {
+    let said = said_of(|bytes| assert!(!bytes.ends_with(b"\xff"), "planted"));
+    assert!(said.contains("planted"), "{said}");
+}
+
+#[test]
+fn a_body_whose_panic_nobody_waits_for_is_reported() {
+    let said = said_of(|bytes| {
+        if bytes.contains(&0) {
+            let thread = std::thread::spawn(|| panic!("planted"));
+            drop(thread.join());
+        }
+    });
+    assert!(said.contains("something panicked"), "{said}");
+}
+
+/// A name that comes out as another than it went in: what the real target asserts of the real code.
+#[test]
+fn a_body_that_drops_a_byte_is_reported() {
+    let said = said_of(|bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let kept = text.replacen('\u{feff}', "", 1);
+        assert_eq!(kept, text, "a byte was dropped");
+    });
+    assert!(said.contains("a byte was dropped"), "{said}");
 }
 
 #[test]
