@@ -1,7 +1,8 @@
 //! A platform that is served, and a client for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::Router;
 use factum::{RetryPolicy, system_env};
 use factum_admin::{Admin, web};
 use orders::{
@@ -70,6 +71,19 @@ impl Shop {
 
     /// The platform on a data directory that may have a past.
     pub(crate) async fn on(data: TempDir) -> Self {
+        Self::served(data, |router, address| {
+            let access = web::Access::new(address, Vec::new(), [], Admin::open_paths());
+            web::guarded(router, access)
+        })
+        .await
+    }
+
+    /// A new platform, served as it must never be: to whoever asks, under any name, for any page.
+    pub(crate) async fn without_guard() -> Self {
+        Self::served(TempDir::new().unwrap(), |router, _| router).await
+    }
+
+    async fn served(data: TempDir, guard: impl FnOnce(Router, SocketAddr) -> Router) -> Self {
         let retry = RetryPolicy::exponential(Duration::from_millis(20));
         let platform = Arc::new(
             Platform::open(PlatformOptions::new(data.path()).retry(retry))
@@ -78,8 +92,7 @@ impl Shop {
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let access = web::Access::new(address, Vec::new(), [], Admin::open_paths());
-        let router = web::guarded(http::router(platform.clone(), system_env()), access);
+        let router = guard(http::router(platform.clone(), system_env()), address);
         let stop = CancellationToken::new();
         let server = tokio::spawn(web::serve(listener, router, stop.clone()));
         Self {
