@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::{
-    Router,
+    Json, Router,
     routing::{get, post},
 };
 use factum_admin::web::{
@@ -45,6 +45,21 @@ impl Server {
         Self {
             address,
             stop,
+            serving,
+        }
+    }
+
+    /// One without limits of its own, as frameworks serve by default.
+    async fn plain() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new()
+            .route("/long", get(|| async { "x".repeat(LONG_BYTES) }))
+            .route("/", post(|Json(_): Json<Value>| async { "taken" }));
+        let serving = tokio::spawn(async { axum::serve(listener, router).await });
+        Self {
+            address,
+            stop: CancellationToken::new(),
             serving,
         }
     }
@@ -228,4 +243,41 @@ async fn garbage_behind_a_request_leaves_its_answer_whole_and_ends_the_connectio
         assert!(begun.elapsed() <= HEADERS_READ_MAX + Duration::from_secs(1));
     }
     server.stop().await;
+}
+
+/// The same clients before a server that limits nothing: each is still waited for when ours would have hung up, and the
+/// one that doesn't read keeps its answer.
+#[tokio::test(start_paused = true)]
+async fn a_server_without_limits_waits_for_all_of_them() {
+    let server = Server::plain().await;
+    let longer = |limit| limit + Duration::from_secs(5);
+
+    let mut head = server.connect().await;
+    let bytes = "GET / HTTP/1.1\r\nX: ".repeat(9);
+    let said = timeout(
+        longer(HEADERS_READ_MAX),
+        trickle(&mut head, bytes.as_bytes()),
+    );
+    assert!(said.await.is_err(), "a head that comes byte by byte");
+
+    let mut idle = server.connect().await;
+    let said = timeout(longer(HEADERS_READ_MAX), rest(&mut idle));
+    assert!(
+        said.await.is_err(),
+        "a connection on which nothing is asked"
+    );
+
+    let mut body = server.connect().await;
+    let request = format!("POST / HTTP/1.1\r\n{HEAD}Content-Length: 1000\r\n\r\n");
+    body.write_all(request.as_bytes()).await.unwrap();
+    let said = timeout(longer(BODY_READ_MAX), trickle(&mut body, &[b'['; 100]));
+    assert!(said.await.is_err(), "a body that comes byte by byte");
+
+    let mut deaf = server.connect().await;
+    let request = format!("GET /long HTTP/1.1\r\n{HEAD}Connection: close\r\n\r\n");
+    deaf.write_all(request.as_bytes()).await.unwrap();
+    sleep(longer(ANSWER_STALL_MAX)).await;
+    let said = rest(&mut deaf).await;
+    assert!(said.len() > LONG_BYTES, "{} bytes were kept", said.len());
+    server.serving.abort();
 }
