@@ -1,8 +1,11 @@
 //! What a start has to read: the part of the log that is not indexed yet, and its last records to see them whole.
 
+use std::sync::Arc;
+
 use factum_core::{At, ExpectedVersion, LogFilter, Store as _, Version};
 
-use factum_sqlite::Sqlite;
+use factum_sqlite::{Sqlite, SqliteStore};
+use rusqlite::Connection;
 
 use crate::support::{Directory, appending, store};
 
@@ -12,6 +15,13 @@ const UNINDEXED_MAX: u64 = 512 + 64;
 
 /// How many of the last records a start looks at.
 const LAST: u64 = 512;
+
+/// The store of `directory`, started anew where what it had was left.
+async fn start(left: &Directory) -> (Sqlite, Arc<SqliteStore>) {
+    let sqlite = Sqlite::open(&left.options().moved()).expect("what a kill leaves opens");
+    let started = store(&sqlite, "order").await;
+    (sqlite, started)
+}
 
 #[tokio::test]
 async fn a_start_reads_a_bounded_part_of_the_log_whatever_its_length() {
@@ -27,8 +37,7 @@ async fn a_start_reads_a_bounded_part_of_the_log_whatever_its_length() {
         }
         // A copy is what a kill leaves: nothing was closed.
         let left = directory.copy();
-        let sqlite = Sqlite::open(&left.options().moved()).unwrap();
-        let started = store(&sqlite, "order").await;
+        let (_sqlite, started) = start(&left).await;
         let read = started.records_read().unwrap();
         assert!(
             (1..=UNINDEXED_MAX + LAST).contains(&read),
@@ -40,4 +49,26 @@ async fn a_start_reads_a_bounded_part_of_the_log_whatever_its_length() {
         assert_eq!(page.records.len(), 100);
         assert_eq!(started.records_read().unwrap(), read + 100);
     }
+}
+
+/// A start that has lost its indexes reads the whole log, and the bound would tell.
+#[tokio::test]
+async fn a_start_that_has_to_read_all_exceeds_the_bound() {
+    let directory = Directory::new();
+    let sqlite = directory.open();
+    let orders = store(&sqlite, "order").await;
+    for written in 0..2_000 {
+        let commit = appending("order/1", ExpectedVersion::Exact(Version(written)));
+        orders.commit(commit).await.unwrap();
+    }
+    let left = directory.copy();
+    let file = Connection::open(left.file()).unwrap();
+    file.execute_batch(
+        "DELETE FROM stream_events; DELETE FROM correlated; UPDATE stores SET indexed = 0",
+    )
+    .unwrap();
+    drop(file);
+    let (_sqlite, started) = start(&left).await;
+    let read = started.records_read().unwrap();
+    assert!(read > UNINDEXED_MAX + LAST, "{read} records were read");
 }
