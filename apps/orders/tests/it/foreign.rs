@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{Fixture, until};
 
 /// The least that a producer says.
-fn message(event_type: &str, event_id: &str, data: &Value) -> Value {
+pub(crate) fn message(event_type: &str, event_id: &str, data: &Value) -> Value {
     json!({ "event_type": event_type, "event_id": event_id, "timestamp": "2026-03-02T10:00:00.123456", "data": data })
 }
 

@@ -8,6 +8,7 @@
     reason = "what can't go on has failed, and says where"
 )]
 
+mod alone;
 mod business;
 mod data;
 mod foreign;
