@@ -152,6 +152,39 @@ fn a_full_disk_is_waited_out() {
 }
 
 /// Whatever call fails, once or for good, and wherever: what was acknowledged is there after a start.
+/// What a run has acknowledged, and the directory that it has left.
+fn run_of_100() -> (Directory, Acked) {
+    let directory = Directory::new();
+    let mut life = Life::start(directory.path(), &[("FACTUM_TEST_COMMITS", "100")]);
+    let mut acked = Acked::new();
+    while let Some(said) = life.next() {
+        add(&mut acked, &[said]);
+    }
+    assert!(life.has_ended_well());
+    (directory, acked)
+}
+
+/// Each of these is what a disk that lies may leave: of a write that was acknowledged, all or a part is not there. What
+/// lies further back than the last records is not looked at by a start, but by whoever reads.
+#[test]
+fn an_acknowledged_write_that_was_dropped_is_noticed() {
+    for dropped in [
+        "DELETE FROM records WHERE key = (SELECT max(key) FROM records)",
+        "DELETE FROM records WHERE key = (SELECT max(key) - 600 FROM records)",
+        "DELETE FROM stream_events WHERE record = (SELECT max(record) - 600 FROM stream_events)",
+        "UPDATE records SET data = substr(data, 2) WHERE key = (SELECT max(key) - 600 FROM records)",
+    ] {
+        let (directory, acked) = run_of_100();
+        judge(&directory.options(), &acked, BYTES).expect("all is there");
+        let file = rusqlite::Connection::open(directory.file()).expect("it is a SQLite file");
+        let changed = file.execute(dropped, []).expect("the statement is right");
+        assert_eq!(changed, 1, "{dropped}");
+        drop(file);
+        let noticed = judge(&directory.options(), &acked, BYTES);
+        assert!(noticed.is_err(), "{dropped}: {noticed:?}");
+    }
+}
+
 #[test]
 fn whatever_call_fails_nothing_acknowledged_is_lost() {
     let mut dice = Dice(seed());
