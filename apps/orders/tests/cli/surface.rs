@@ -3,7 +3,9 @@
 #![cfg(unix)]
 
 use std::{
+    io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpListener},
+    process::Stdio,
     time::Duration,
 };
 
@@ -60,6 +62,28 @@ fn no_public_address_is_listened_on_without_a_token() {
         2,
     );
     assert!(error.contains("300.0.0.1:1"), "{error}");
+}
+
+/// With a token the same address is served, and a directory made: what a server that did not refuse would show above.
+#[test]
+fn a_public_address_is_listened_on_with_a_token() {
+    let data = TempDir::new().unwrap();
+    let data = data.path().join("data");
+    let mut command = orders();
+    command
+        .args(["--listen", "0.0.0.0:0", "--data"])
+        .arg(&data)
+        .env("FACTUM_TOKEN", "ada=0123456789abcdef")
+        .env("RUST_LOG", "off")
+        .stdout(Stdio::piped());
+    let mut served = command.spawn().unwrap();
+    let mut said = String::new();
+    let out = served.stdout.take().unwrap();
+    let read = BufReader::new(out).read_line(&mut said);
+    served.kill().unwrap();
+    served.wait().unwrap();
+    assert!(read.is_ok() && said.contains("http://0.0.0.0:"), "{said}");
+    assert!(data.exists());
 }
 
 /// A client with one connection, which it keeps.
