@@ -413,7 +413,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The relay's row, without claiming it.
     async fn relay(&self) -> Result<RelayClaim, Error>;
 
-    /// Claims a generation of a projection, which is made at position 0 if it doesn't exist.
+    /// Claims a generation of a projection, which is made at position 0 if it doesn't exist. One that is claimed with
+    /// another fingerprint than its own starts over: whatever rows it has are not those.
     async fn claim_projection(
         &self,
         projection: &ProjectionName,

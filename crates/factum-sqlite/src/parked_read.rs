@@ -154,13 +154,13 @@ pub(crate) fn find(
     while let Some(row) = rows.next().doing(WHAT)? {
         let broken = || damaged("the inbox of a parked message");
         let inbox = InboxId {
-            group: text(row, 21)
+            group: text(row, 22)
                 .and_then(|name| Group::new(name).ok())
                 .ok_or_else(broken)?,
-            topic: text(row, 22)
+            topic: text(row, 23)
                 .and_then(|name| Topic::new(name).ok())
                 .ok_or_else(broken)?,
-            partition: integer(row, 23)
+            partition: integer(row, 24)
                 .and_then(|number| u32::try_from(number).ok())
                 .ok_or_else(broken)?,
         };

@@ -76,7 +76,7 @@ impl Projections {
                 changed: false,
             });
         row.fence = raised(row.fence, epoch);
-        if row.fingerprint.is_none() {
+        if row.fingerprint.as_deref() != Some(fingerprint) {
             row.checkpoint = At::ZERO;
             row.fingerprint = Some(fingerprint.into());
         }

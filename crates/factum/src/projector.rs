@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::progress::{Part, Progress, Request, Seen, Standing};
 use self::{
     follower::{Follower, Purpose},
-    plan::{Plan, Stored, Wish, plan},
+    plan::{DROPPED, Plan, Stored, Wish, plan},
     progress::Rebuild,
 };
 use crate::{
@@ -383,13 +383,14 @@ impl Projector<'_> {
         Ok(Follower::new(self, generation, purpose, &claim))
     }
 
-    /// Drops a generation that nobody sees. Claimed first, so that whoever still keeps it up is fenced before its
-    /// rows go; forgotten last, so that it is known as long as there is anything of it.
+    /// Drops a generation that nobody sees. Claimed first, as nobody's, so that whoever still keeps it up is fenced before
+    /// its rows go, and what a death leaves of it is not taken for half built; forgotten last, so that it is known as
+    /// long as there is anything of it.
     async fn retire(&self, generation: u32) -> Result<(), Error> {
-        let (name, fingerprint) = (self.projection.name(), self.projection.fingerprint());
+        let name = self.projection.name();
         self.core
             .store
-            .claim_projection(name, generation, fingerprint)
+            .claim_projection(name, generation, DROPPED)
             .await?;
         self.views.drop_generation(name, generation).await?;
         self.core.store.forget_projection(name, generation).await?;

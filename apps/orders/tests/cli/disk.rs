@@ -276,7 +276,7 @@ async fn between_a_failed_sync_and_the_end_health_and_readiness_name_the_cause()
         let errors = refused["errors"].as_array().unwrap();
         let told = errors
             .iter()
-            .any(|error| error["field"] == *part && error["message"].as_str() == Some(reason));
+            .any(|error| error["field"] == *part && error["detail"].as_str() == Some(reason));
         assert!(told, "`{part}` is not in {refused:#}");
     }
     assert!(

@@ -152,14 +152,18 @@ impl World {
                     shelf.last_at(poll)
                 ));
             }
-            for (next, seen) in (partition.row().low..).zip(owner.seen.iter()) {
+            // Each goes on where the one before has ended, holes included.
+            let mut next = partition.row().low;
+            for seen in owner.seen.iter() {
                 let (class, _) = shelf.classes[index(seen.offset)];
                 let void = class != Some(Class::Deliver);
-                if seen.offset != next || seen.void != void && seen.offset >= row.low {
+                let gapless = (seen.from..=seen.offset).contains(&next);
+                if !gapless || seen.void != void && seen.offset >= row.low {
                     return picture(format!(
                         "owner {fence} has seen {seen:?}, and it is {class:?} by the fold"
                     ));
                 }
+                next = seen.offset + 1;
             }
             let mut lanes: Vec<_> = owner.jobs.iter().map(|job| job.message().lane()).collect();
             lanes.sort();

@@ -134,6 +134,7 @@ macro_rules! store_suite {
                 the_relays_checkpoint_never_goes_back,
                 a_rewind_sets_the_relays_checkpoint_back,
                 a_projection_belongs_to_its_last_owner,
+                a_generation_that_is_claimed_for_other_rows_starts_over,
                 a_projection_goes_on_from_its_checkpoint_only,
                 timers_belong_to_their_last_owner,
                 of_many_claims_each_has_its_own_fence_and_one_is_valid,

@@ -255,6 +255,10 @@ impl State {
             fingerprint: fingerprint.into(),
         });
         row.fence = fence;
+        if row.fingerprint != fingerprint {
+            row.fingerprint = fingerprint.into();
+            row.checkpoint = At::ZERO;
+        }
         ProjectionClaim {
             fence,
             checkpoint: row.checkpoint,

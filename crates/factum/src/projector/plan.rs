@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 
 use factum_core::ProjectionState;
 
+/// The fingerprint of a generation whose rows go: nobody's, so that what a death leaves of them is never gone on with.
+pub(super) const DROPPED: &str = "dropped";
+
 /// What is stored of one projection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stored {
@@ -79,7 +82,9 @@ pub(super) fn plan(stored: &Stored, wish: &Wish<'_>) -> Plan {
         let generation = state.generation;
         let used = [stored.active, build].contains(&Some(generation));
         // A newer program may be building it at this moment. When it is ready, this one goes instead.
-        let others = wish.others && state.fingerprint != wish.fingerprint && is_newer(generation);
+        let others = wish.others
+            && ![wish.fingerprint, DROPPED].contains(&&*state.fingerprint)
+            && is_newer(generation);
         !used && !others
     };
     let drop = stored
@@ -166,6 +171,17 @@ mod tests {
             build(2, &[])
         );
         assert_eq!(check(&[(1, OURS)], None, |_| {}), build(1, &[]));
+    }
+
+    #[test]
+    fn a_generation_whose_rows_were_going_is_not_gone_on_with_whoever_else_builds() {
+        for others in [false, true] {
+            let stored = [(1, "old"), (2, DROPPED)];
+            assert_eq!(
+                check(&stored, Some(1), |wish| wish.others = others),
+                build(3, &[2])
+            );
+        }
     }
 
     #[test]

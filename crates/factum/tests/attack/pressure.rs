@@ -355,9 +355,9 @@ fn busy(data: &Data, rows: i64) -> Commit {
         parameters,
     };
     commit.views = vec![
-        sql("CREATE TABLE IF NOT EXISTS taps_busy (x INTEGER)", vec![]),
+        sql("CREATE TABLE IF NOT EXISTS taps__busy (x INTEGER)", vec![]),
         sql(
-            "INSERT INTO taps_busy WITH RECURSIVE taps_n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM taps_n \
+            "INSERT INTO taps__busy WITH RECURSIVE taps_n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM taps_n \
              WHERE x < ?1) SELECT max(x) FROM taps_n",
             vec![SqlValue::Integer(rows)],
         ),

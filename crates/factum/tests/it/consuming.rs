@@ -489,7 +489,10 @@ async fn what_is_parked_from_a_topic_that_the_group_reads_no_more_goes_on() {
     let by = factum::By::new("local", "the cause is mended");
     let row = parked(&running).await.remove(0);
     operator.redrive(&row.id, row.revision, &by).await.unwrap();
+    // Another process might have an owner for it: it counts as gone when a message was due for a while.
+    let passing = || world.env.advance(Duration::from_secs(1));
     until("it is tried, and says that nobody reads it", async || {
+        passing();
         let row = parked(&running).await.remove(0);
         let failure = row.failure.unwrap().message;
         row.state == ParkedState::Dead
@@ -499,6 +502,7 @@ async fn what_is_parked_from_a_topic_that_the_group_reads_no_more_goes_on() {
     let row = parked(&running).await.remove(0);
     operator.discard(&row.id, row.revision, &by).await.unwrap();
     until("the next is tried", async || {
+        passing();
         let rows = parked(&running).await;
         rows.iter().any(|row| row.state == ParkedState::Dead)
     })

@@ -366,6 +366,29 @@ pub async fn a_projection_belongs_to_its_last_owner(harness: &dyn StoreHarness) 
     assert_eq!(states[0].fingerprint, "f");
 }
 
+/// So that whoever drops its rows can first say, in one step, that nobody must take it for theirs any more.
+pub async fn a_generation_that_is_claimed_for_other_rows_starts_over(harness: &dyn StoreHarness) {
+    let world = World::create(harness).await;
+    world.fill("order/1", 9).await;
+    let name = ProjectionName::of("orders");
+    let claim = async |world: &World, fingerprint| {
+        let claim = world.store.claim_projection(&name, 1, fingerprint).await;
+        claim.expect("a projection is claimed")
+    };
+    let fence = claim(&world, "f").await.fence;
+    world.apply(projected(&world, 1, fence, At::ZERO, 4)).await;
+    assert_eq!(claim(&world, "f").await.checkpoint.position, Position(4));
+    assert_eq!(claim(&world, "g").await.checkpoint, At::ZERO);
+    let world = world.reopen(harness).await;
+    let states = world.store.projections().await;
+    let states = states.expect("projections are listed");
+    assert_eq!(
+        (&*states[0].fingerprint, states[0].checkpoint),
+        ("g", At::ZERO)
+    );
+    assert_eq!(claim(&world, "f").await.checkpoint, At::ZERO);
+}
+
 /// What was read from another place than where the rows stand would leave a gap, or be done twice.
 pub async fn a_projection_goes_on_from_its_checkpoint_only(harness: &dyn StoreHarness) {
     let world = World::create(harness).await;
