@@ -19,7 +19,7 @@ Without a command it serves.";
 const EXAMPLES: &str = "\
 Examples (in a clone, `cargo run --` stands for `orders`):
   orders                                  serve on 127.0.0.1:7400, data in ./factum-data
-  orders demo                             a tour of some seconds: success, failure, mending
+  orders demo                             a tour of a minute: success, failure, mending
   orders load --rate 200 --for 30s        200 orders a second for half a minute, then the invariants
   orders --data /srv/orders --listen 127.0.0.1:8080
   orders store verify --data /srv/orders  read all of it, and name what is damaged
@@ -38,6 +38,10 @@ Speak to it (while it serves):
   curl -s localhost:7400/orders/<order_id>/history
   curl -s localhost:7400/admin/parked                       what is stuck, and why
   curl -s localhost:7400/metrics
+
+Let it fail (\"card\" of an order: card:declined, or card:flaky, which works at the third try):
+  curl -s localhost:7400/faults -H 'Content-Type: application/json' -d '{\"gateway_down\":true}'
+  curl -s localhost:7400/admin/services/payment/stop -X POST    orders wait; then .../start
 
 Logs go to standard error; RUST_LOG chooses what is logged (RUST_LOG=info, RUST_LOG=factum=debug).
 
@@ -97,8 +101,8 @@ pub(crate) struct Options {
 
     /// A token that clients have to send: `Authorization: Bearer SECRET`.
     ///
-    /// NAME is what the audit record calls who has it. May be given several times. With
-    /// `--target` it is the token to send.
+    /// NAME is what the audit record calls who has it. May be given several times, or once with
+    /// commas between. With `--target` it is the token to send.
     #[arg(
         long = "token",
         global = true,

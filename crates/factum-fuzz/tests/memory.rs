@@ -156,7 +156,6 @@ fn cost_beyond(name: &str, bytes: &[u8], run: fn(&[u8])) -> Option<usize> {
     ALLOCATOR.reset_peak_usage();
     run(bytes);
     let cost = ALLOCATOR.peak_usage().saturating_sub(before);
-    println!("{name}: {} KiB for {} KiB", cost / 1024, bytes.len() / 1024);
     (cost > BESIDES + bytes.len() * worth(name)).then_some(cost)
 }
 
@@ -168,7 +167,6 @@ fn no_input_costs_more_than_so_many_times_its_size() {
     }
     let mut too_much = Vec::new();
     for (name, what, bytes) in cases() {
-        println!("{what}:");
         if let Some(cost) = cost_beyond(name, &bytes, target(name).run) {
             too_much.push(format!("{name}: {what}: {cost} bytes for {}", bytes.len()));
         }

@@ -31,6 +31,7 @@ pub const FIELDS: &[(&str, &str)] = &[
         "owner.fence",
         "store epoch and owner epoch of who works on an inbox or as a relay",
     ),
+    ("problem.id", "the id of a failure that its sender was told"),
     ("relay.checkpoint", "up to where the log is published"),
     ("schema.from", "the version that a file's tables had"),
     ("schema.to", "the version that they get"),
