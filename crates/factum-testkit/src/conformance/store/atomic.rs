@@ -428,9 +428,10 @@ pub async fn a_whole_effect_is_applied_at_once(harness: &dyn StoreHarness) {
 /// Where the capabilities name a dialect: a row that is there already shows what was applied, and what was not.
 pub async fn own_sql_is_applied_with_its_commit_or_not_at_all(harness: &dyn StoreHarness) {
     let world = World::create(harness).await;
-    if world.store.capabilities().sql.is_none() {
+    let Some(dialect) = world.store.capabilities().sql else {
         return;
-    }
+    };
+    let parameter = if dialect == "sqlite" { "?1" } else { "$1" };
     // Own tables begin with the service's name and two underscores.
     let table = format!("{}__seen", world.store.identity().service);
     let with = |statement: String, parameters: Vec<SqlValue>, commit: Commit| {
@@ -446,7 +447,7 @@ pub async fn own_sql_is_applied_with_its_commit_or_not_at_all(harness: &dyn Stor
     let create = format!("CREATE TABLE {table} (id TEXT PRIMARY KEY)");
     world.apply(with(create, Vec::new(), world.commit())).await;
     let seeing = |id: &str, commit: Commit| {
-        let insert = format!("INSERT INTO {table} VALUES (?1)");
+        let insert = format!("INSERT INTO {table} VALUES ({parameter})");
         with(insert, vec![SqlValue::Text(id.into())], commit)
     };
     world
