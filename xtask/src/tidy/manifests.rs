@@ -58,6 +58,12 @@ const RESERVED: &[Reserved] = &[
         in_tests_too: false,
         reason: "one crate knows each engine",
     },
+    Reserved {
+        package: "tokio-postgres",
+        users: &["factum-postgres", "factum-bench"],
+        in_tests_too: false,
+        reason: "one crate knows each engine",
+    },
 ];
 
 /// A dependency as a manifest states it.

@@ -1,0 +1,164 @@
+//! Inbox rows: which messages of a partition a group has finished.
+//!
+//! A row's revision grows with each change of the row or of what is parked from its inbox. The writer keeps the rows in
+//! memory and writes a changed one once for a whole batch, comparing the revision: what was decided on an outdated row,
+//! or on what was parked then, is never committed.
+
+use factum_core::{
+    Epoch, Error, Fence, Group, InboxId, InboxRow, OwnerEpoch, Start, Topic, Trying,
+};
+use tokio_postgres::Row;
+
+use crate::{
+    call::Call,
+    error::{column, damaged},
+    number::{fence, signed, small},
+    schema::Schema,
+};
+
+/// The columns that [`decode`] reads, in its order.
+const COLUMNS: &str = "number, group_name, topic, partition, revision, parked, fence_epoch, fence_owner, start, low, done, \
+     lasts, clean, trying_offset, trying_tries";
+
+/// An inbox as the database has it, or as a batch leaves it.
+#[derive(Clone, Debug)]
+pub(crate) struct Inbox {
+    pub(crate) number: i64,
+    pub(crate) revision: i64,
+    /// How many messages are parked from it: all but the discarded ones.
+    pub(crate) parked: u64,
+    pub(crate) row: InboxRow,
+}
+
+/// Asks for all inboxes, in the order of their ids.
+pub(crate) fn all(schema: &Schema) -> Call {
+    schema.call(&format!(
+        "SELECT {COLUMNS} FROM factum.inboxes ORDER BY group_name, topic, partition"
+    ))
+}
+
+/// Asks for one inbox.
+pub(crate) fn one(schema: &Schema, id: &InboxId) -> Call {
+    with_id(
+        schema.call(&format!(
+            "SELECT {COLUMNS} FROM factum.inboxes WHERE group_name = $1 AND topic = $2 AND partition = $3"
+        )),
+        id,
+    )
+}
+
+/// Claims an inbox, which is made if it does not exist.
+pub(crate) fn claim(schema: &Schema, id: &InboxId, start: Start, low: u64) -> Call {
+    let call = schema.call(&format!(
+        "SELECT {COLUMNS} FROM factum.claim_inbox($1, $2, $3, $4, $5)"
+    ));
+    with_id(call, id).with(start_code(start)).with(signed(low))
+}
+
+/// With the three columns that name an inbox.
+pub(crate) fn with_id(call: Call, id: &InboxId) -> Call {
+    call.with(id.group.as_str().to_string())
+        .with(id.topic.as_str().to_string())
+        .with(small(id.partition))
+}
+
+/// Writes rows as a batch leaves them. `before` is the revision that was decided on.
+pub(crate) fn update<'a>(
+    schema: &Schema,
+    rows: impl ExactSizeIterator<Item = &'a Inbox>,
+) -> Result<Call, Error> {
+    let json =
+        |error: serde_json::Error| Error::fatal("an inbox row can't be encoded").caused_by(error);
+    let count = signed(rows.len() as u64);
+    let (mut numbers, mut revisions, mut parked, mut lows) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut done, mut lasts, mut clean) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut offsets, mut tries) = (Vec::new(), Vec::new());
+    for inbox in rows {
+        numbers.push(inbox.number);
+        revisions.push(inbox.revision);
+        parked.push(signed(inbox.parked));
+        lows.push(signed(inbox.row.low));
+        done.push(serde_json::to_string(&inbox.row.done).map_err(json)?);
+        lasts.push(serde_json::to_string(&inbox.row.lasts).map_err(json)?);
+        clean.push(inbox.row.clean);
+        offsets.push(inbox.row.trying.map(|trying| signed(trying.offset)));
+        tries.push(inbox.row.trying.map(|trying| trying.tries.cast_signed()));
+    }
+    Ok(schema
+        .call(
+            "WITH written AS (UPDATE factum.inboxes i SET revision = i.revision + 1, parked = given.parked, \
+             low = given.low, done = given.done, lasts = given.lasts, clean = given.clean, \
+             trying_offset = given.trying_offset, trying_tries = given.trying_tries \
+             FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) AS given (number, revision, parked, low, done, lasts, clean, \
+               trying_offset, trying_tries) \
+             WHERE i.number = given.number AND i.revision = given.revision RETURNING 1) \
+             SELECT factum.must((SELECT count(*) FROM written) = $1, 'inbox')",
+        )
+        .with(count)
+        .with(numbers)
+        .with(revisions)
+        .with(parked)
+        .with(lows)
+        .with(done)
+        .with(lasts)
+        .with(clean)
+        .with(offsets)
+        .with(tries))
+}
+
+/// The inbox in a row.
+pub(crate) fn decode(row: &Row) -> Result<(InboxId, Inbox), Error> {
+    let number: i64 = column(row, 0)?;
+    let broken = || damaged(format!("inbox row {number}"));
+    let (group, topic): (String, String) = (column(row, 1)?, column(row, 2)?);
+    let id = InboxId {
+        group: Group::new(group).map_err(|_| broken())?,
+        topic: Topic::new(topic).map_err(|_| broken())?,
+        partition: u32::try_from(column::<i32>(row, 3)?).map_err(|_| broken())?,
+    };
+    let (done, lasts): (String, String) = (column(row, 10)?, column(row, 11)?);
+    let trying: (Option<i64>, Option<i32>) = (column(row, 13)?, column(row, 14)?);
+    let inbox = Inbox {
+        number,
+        revision: column(row, 4)?,
+        parked: column::<i64>(row, 5)?.cast_unsigned(),
+        row: InboxRow {
+            fence: fence(column(row, 6)?, column(row, 7)?),
+            start: start_of(column(row, 8)?).ok_or_else(broken)?,
+            low: column::<i64>(row, 9)?.cast_unsigned(),
+            done: serde_json::from_str(&done).map_err(|_| broken())?,
+            lasts: serde_json::from_str(&lasts).map_err(|_| broken())?,
+            clean: column(row, 12)?,
+            trying: match trying {
+                (Some(offset), Some(tries)) => Some(Trying {
+                    offset: offset.cast_unsigned(),
+                    tries: tries.cast_unsigned(),
+                }),
+                _ => None,
+            },
+        },
+    };
+    Ok((id, inbox))
+}
+
+/// A fence that nobody has.
+pub(crate) const NOBODY: Fence = Fence {
+    store: Epoch(0),
+    owner: OwnerEpoch(0),
+};
+
+const fn start_code(start: Start) -> i16 {
+    match start {
+        Start::Beginning => 1,
+        Start::Anchor => 2,
+    }
+}
+
+const fn start_of(code: i16) -> Option<Start> {
+    match code {
+        1 => Some(Start::Beginning),
+        2 => Some(Start::Anchor),
+        _ => None,
+    }
+}

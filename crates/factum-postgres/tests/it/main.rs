@@ -1,0 +1,4 @@
+//! Stores on PostgreSQL under the ports' suites, and what only they have to keep: a section that several processes share.
+
+mod suites;
+mod support;
