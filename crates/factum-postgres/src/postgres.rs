@@ -26,7 +26,7 @@ use crate::{
 /// Any number of processes may use a store at a time. Within a process each store has one writer, so that what is committed
 /// at the same moment shares one transaction; the connections that read are shared by all stores.
 ///
-/// ```no_run
+/// ```
 /// # use factum_core::{Env, ServiceName, Store as _};
 /// # use factum_postgres::{Postgres, PostgresOptions};
 /// # async fn example(env: Env) -> Result<(), factum_core::Error> {

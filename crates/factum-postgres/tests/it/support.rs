@@ -109,7 +109,7 @@ pub(crate) struct Process {
 pub(crate) const AT: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// How long a test waits for what must come, on a machine however busy.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// The topic that events of these tests go to.
 pub(crate) fn topic() -> Topic {
@@ -182,10 +182,10 @@ pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    match waited.await {
-        Ok(found) => found,
-        Err(_) => panic!("waited in vain: {what}"),
-    }
+    let Ok(found) = waited.await else {
+        panic!("waited in vain: {what}");
+    };
+    found
 }
 
 /// The whole log, which must be 1, 2, 3, … without a gap.
