@@ -3,6 +3,8 @@
 //! Everything that a service does to its store is one [`Commit`] through one method,
 //! [`Store::commit`](crate::Store::commit). It is applied whole or not at all.
 
+mod rules;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -13,6 +15,8 @@ use crate::{
     InboxRow, Key, Lane, MessageId, Parked, ParkedId, Position, ProjectionName, Room, StoreId,
     StreamId, Timestamp, Topic, Trying, Version, ViewWrite,
 };
+
+pub use rules::{Owned, StreamKey};
 
 /// All that one handler did, and what has to hold for it to count.
 #[derive(Clone, Debug)]
@@ -582,7 +586,7 @@ impl fmt::Display for Input {
         match self {
             Self::None => f.write_str("nothing"),
             Self::Command(input) => write!(f, "command {}/{}", input.scope, input.key),
-            Self::Message(input) => write!(f, "message {}:{}", input.inbox, input.offset),
+            Self::Message(input) => input.fmt(f),
             Self::Void(input) => write!(f, "void messages of {}", input.inbox),
             Self::Parked(input) => write!(f, "parked message {}", input.id),
             Self::Operator(input) => write!(f, "operator on {}", input.id),

@@ -71,8 +71,8 @@ pub mod commit;
 pub use commit::{
     AcceptedLoss, Answered, Append, AuditEntry, Audited, CommandInput, Commit, CommitError,
     Committed, Condition, Disposition, Input, LogInput, Loss, MessageInput, OperatorAction,
-    OperatorInput, ParkedInput, PassedOffsets, RelayInput, RetiredSource, Retried, Timer,
-    TimerInput, TimerWrite, VoidInput,
+    OperatorInput, Owned, ParkedInput, PassedOffsets, RelayInput, RetiredSource, Retried,
+    StreamKey, Timer, TimerInput, TimerWrite, VoidInput,
 };
 pub mod store;
 pub use store::{

@@ -2,7 +2,7 @@
 
 use factum_core::{
     Commit, Condition, Disposition, Error, InboxId, Input, MessageInput, Parked, ParkedInput,
-    ParkedState, Retried, TimerWrite, Timestamp, Version, ViewWrite,
+    ParkedState, Retried, StreamKey, TimerWrite, Timestamp, Version, ViewWrite,
 };
 
 use crate::{
@@ -10,7 +10,6 @@ use crate::{
     check::Plan,
     desk::{Decision, Desk},
     message_ids::Take,
-    streams::StreamKey,
     timers::Left,
 };
 

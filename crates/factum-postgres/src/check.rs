@@ -1,15 +1,15 @@
 //! The first half of a commit: looking whether all that it asks for holds. Nothing is changed here.
 
 use factum_core::{
-    Commit, CommitError, Condition, Disposition, Error, Fence, InboxId, InboxRow, Input, Key,
-    MessageInput, OperatorAction, OperatorInput, Parked, ParkedId, ParkedInput, ParkedState,
-    Retried, StreamId, Value, Version, ViewRef, ViewWrite, commit::key_of,
+    Commit, CommitError, Condition, Error, Fence, Group, InboxId, InboxRow, Input, MessageInput,
+    Owned, Parked, ParkedId, ParkedInput, ParkedState, Retried, StreamId, StreamKey, Value,
+    Version, ViewRef, ViewWrite, commit::key_of,
 };
 
 use crate::{
     desk::{Desk, Refusal},
     inbox::NOBODY,
-    streams::{Head, StreamKey},
+    streams::Head,
     view_table::RowVersion,
 };
 
@@ -38,7 +38,9 @@ pub(crate) struct Appends {
 impl Desk<'_> {
     /// Looks whether all that `commit` asks for holds.
     pub(crate) fn check(&self, commit: &Commit) -> Result<Plan, Refusal> {
-        self.check_fence(&commit.input)?;
+        commit
+            .input
+            .check_owner(self.image.epoch, |owned| self.stored_fence(owned))?;
         self.failed.check(&commit.stands_on, &self.decided)?;
         let (inbox, parked) = self.check_input(commit)?;
         let appends = self.check_streams(commit)?;
@@ -55,39 +57,17 @@ impl Desk<'_> {
         })
     }
 
-    fn check_fence(&self, input: &Input) -> Result<(), CommitError> {
-        let (fence, stored, role) = match input {
-            Input::None | Input::Command(_) | Input::Operator(_) => return Ok(()),
-            Input::Message(MessageInput { inbox, fence, .. }) => {
-                (fence, self.fence_of(inbox), None)
-            }
-            Input::Void(input) => (&input.fence, self.fence_of(&input.inbox), None),
-            Input::Parked(input) => (&input.fence, self.fence_of(&input.id.inbox), None),
-            Input::Log(input) => {
-                let row = self
-                    .image
-                    .projection(&(input.projection.clone(), input.generation));
-                (&input.fence, row.map_or(NOBODY, |row| row.fence), None)
-            }
-            Input::Timer(input) => (&input.fence, self.image.timers, Some("timers")),
-            Input::Relay(input) => (&input.fence, self.image.relay.fence, Some("relay")),
-        };
-        // A fence that was raised in an earlier epoch is nobody's any more, though it is still stored.
-        if *fence == stored && fence.store == self.image.epoch {
-            return Ok(());
+    fn stored_fence(&self, owned: Owned<'_>) -> Fence {
+        match owned {
+            Owned::Inbox(inbox) => self.inbox(inbox).map(|inbox| inbox.row.fence),
+            Owned::Projection(projection, generation) => self
+                .image
+                .projection(&(projection.clone(), generation))
+                .map(|row| row.fence),
+            Owned::Timers => Some(self.image.timers),
+            Owned::Relay => Some(self.image.relay.fence),
         }
-        let role = role.map_or_else(|| input.to_string(), String::from);
-        Err(CommitError::Fenced {
-            role,
-            stored: Fence {
-                store: self.image.epoch,
-                ..stored
-            },
-        })
-    }
-
-    fn fence_of(&self, inbox: &InboxId) -> Fence {
-        self.inbox(inbox).map_or(NOBODY, |inbox| inbox.row.fence)
+        .unwrap_or(NOBODY)
     }
 
     fn check_input(&self, commit: &Commit) -> Result<(Option<InboxRow>, Option<Parked>), Refusal> {
@@ -117,20 +97,7 @@ impl Desk<'_> {
                 let row = self.check_message(commit, message)?;
                 Ok((Some(row), None))
             }
-            Input::Void(void) => {
-                let mut row = self.row(&void.inbox);
-                row.apply(None, &void.advance)?;
-                // Behind the row's own move, which removes marks of finished offsets: a parked message is
-                // finished for the inbox, and may be what is tried.
-                if let Some(trying) = void.trying {
-                    row.trying = trying;
-                }
-                row.clean |= void.release;
-                if let Some(loss) = void.accept {
-                    row.accept(loss)?;
-                }
-                Ok((Some(row), None))
-            }
+            Input::Void(void) => Ok((Some(void.applied(self.row(&void.inbox))?), None)),
             Input::Parked(ParkedInput {
                 id,
                 revision,
@@ -145,7 +112,7 @@ impl Desk<'_> {
                 Ok((None, Some(parked)))
             }
             Input::Operator(operator) => {
-                let row = self.check_operator(commit, operator)?;
+                let row = operator.applied(self.parked_row(&operator.id)?, commit)?;
                 if row.state == ParkedState::Discarded {
                     self.next_is_known(&row)?;
                 }
@@ -176,11 +143,11 @@ impl Desk<'_> {
         }
     }
 
-    fn row(&self, inbox: &InboxId) -> InboxRow {
-        self.inbox(inbox)
+    fn row(&self, inbox: &InboxId) -> &InboxRow {
+        &self
+            .inbox(inbox)
             .expect("its fence was compared before")
             .row
-            .clone()
     }
 
     fn parked_row(&self, id: &ParkedId) -> Result<Parked, CommitError> {
@@ -216,79 +183,26 @@ impl Desk<'_> {
         commit: &Commit,
         message: &MessageInput,
     ) -> Result<InboxRow, CommitError> {
-        let MessageInput {
-            inbox: id,
-            offset,
-            lane,
-            event_id,
-            disposition,
-            ..
-        } = message;
-        let inbox = self.inbox(id).expect("its fence was compared before");
-        let in_lane = self.in_lane(id, lane);
-        let is_parked = in_lane > 0;
-        let event_id = event_id.as_ref().map(|(id, _)| id);
-        let taken = event_id.filter(|event_id| self.is_taken(commit, id, event_id));
-        match disposition {
-            Disposition::Duplicate => match (event_id, taken) {
-                (Some(_), Some(_)) => {}
-                (Some(id), None) => return Err(CommitError::NotDuplicate(id.clone())),
-                (None, _) => {
-                    let input = &commit.input;
-                    return Err(Error::poison(format!(
-                        "{input} has no event id to be a duplicate by"
-                    ))
-                    .into());
-                }
-            },
-            Disposition::Wait(..) if !is_parked => return Err(CommitError::LaneFree),
-            Disposition::Apply | Disposition::Skip | Disposition::Park(..) if is_parked => {
-                return Err(CommitError::LaneParked);
-            }
-            Disposition::Wait(..)
-            | Disposition::Apply
-            | Disposition::Skip
-            | Disposition::Park(..) => {}
+        let MessageInput { inbox, lane, .. } = message;
+        let in_lane = self.in_lane(inbox, lane);
+        let is_taken = message
+            .event_id
+            .as_ref()
+            .is_some_and(|(id, _)| self.is_taken(commit, inbox, id));
+        message.applied(self.row(inbox), in_lane > 0, is_taken, |room| {
+            room.check(in_lane, self.in_group(&inbox.group))
+        })
+    }
+
+    /// How many messages of a group are parked, as the batch has it by now.
+    fn in_group(&self, group: &Group) -> u64 {
+        let mut parked = self.image.parked_in(group);
+        let changed = self.inboxes.iter().filter(|(id, _)| id.group == *group);
+        for (id, inbox) in changed {
+            let before = self.image.inboxes.get(id).map_or(0, |inbox| inbox.parked);
+            parked = parked.saturating_sub(before) + inbox.parked;
         }
-        if let (Disposition::Apply | Disposition::Park(..) | Disposition::Wait(..), Some(id)) =
-            (disposition, taken)
-        {
-            return Err(CommitError::DuplicateEvent(id.clone()));
-        }
-        if let Disposition::Park(parked, room) | Disposition::Wait(parked, room) = disposition {
-            let mut in_group = self.image.parked_in(&id.group);
-            for (changed, inbox) in self
-                .inboxes
-                .iter()
-                .filter(|(changed, _)| changed.group == id.group)
-            {
-                let before = self
-                    .image
-                    .inboxes
-                    .get(changed)
-                    .map_or(0, |inbox| inbox.parked);
-                in_group = in_group.saturating_sub(before) + inbox.parked;
-            }
-            room.check(in_lane, in_group)?;
-            let state = match disposition {
-                Disposition::Park(..) => parked.state.is_head(),
-                _ => parked.state == ParkedState::Waiting,
-            };
-            if !state
-                || parked.id.inbox != *id
-                || parked.id.offset != *offset
-                || parked.lane != *lane
-            {
-                return Err(Error::poison(format!(
-                    "{} can't be parked as `{}` ({:?}) in lane {}",
-                    commit.input, parked.id, parked.state, parked.lane
-                ))
-                .into());
-            }
-        }
-        let mut row = inbox.row.clone();
-        row.apply(Some(*offset), &message.advance)?;
-        Ok(row)
+        parked
     }
 
     fn is_taken(
@@ -316,26 +230,6 @@ impl Desk<'_> {
             .ids
             .get(&key)
             .is_some_and(|taken| taken.at(commit.at))
-    }
-
-    fn check_operator(
-        &self,
-        commit: &Commit,
-        operator: &OperatorInput,
-    ) -> Result<Parked, CommitError> {
-        let mut row = self.parked_row(&operator.id)?;
-        match &operator.action {
-            OperatorAction::Redrive => row.redrive(operator.revision, commit.at)?,
-            OperatorAction::Edit(value) => row.edit(operator.revision, value.clone())?,
-            OperatorAction::Discard => row.discard(operator.revision, commit.at)?,
-        }
-        let effects = commit.drafts().next().is_some()
-            || !commit.views.is_empty()
-            || !commit.timers.is_empty();
-        if effects {
-            return Err(Error::poison(format!("{} can't have effects", commit.input)).into());
-        }
-        Ok(row)
     }
 
     /// Compares the versions and keys of streams, and says what each append leads to.
@@ -376,22 +270,7 @@ impl Desk<'_> {
             let mut keys = Vec::with_capacity(append.drafts.len());
             for draft in &append.drafts {
                 if draft.destination.is_some() {
-                    let given = key_of(draft);
-                    match &head.key {
-                        StreamKey::Open => head.key = StreamKey::Fixed(given.cloned()),
-                        StreamKey::Fixed(known) if known.as_ref() == given => {}
-                        StreamKey::Fixed(known) => {
-                            let text = |key: Option<&Key>| {
-                                key.map_or_else(|| "(none)".into(), Key::to_string)
-                            };
-                            let (known, given) = (text(known.as_ref()), text(given));
-                            return Err(CommitError::KeyChanged {
-                                stream: append.stream.clone(),
-                                known,
-                                given,
-                            });
-                        }
-                    }
+                    head.key.fix(&append.stream, key_of(draft))?;
                 }
                 keys.push(head.key.clone());
             }

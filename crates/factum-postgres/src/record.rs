@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use factum_core::{
     At, Category, Codec, Destination, Draft, Epoch, Error, Key, Metadata, Record, RecordKind,
-    RecordState, StreamId, Timestamp, Topic, TypeName, Version, checksum,
+    RecordState, StreamId, StreamKey, Timestamp, Topic, TypeName, Version, checksum,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::{
     error::{column, damaged},
     number::{micros, place, signed, small},
     schema::Schema,
-    streams::StreamKey,
+    streams::{key_columns, key_from},
     text::{escape, unescape},
 };
 
@@ -80,7 +80,7 @@ impl Drafts {
             .transpose()
             .map_err(json)?;
         let to = draft.destination.as_ref();
-        let (keyed, partition_key) = key.columns();
+        let (keyed, partition_key) = key_columns(key);
         self.kinds.push(draft.kind.code().into());
         let stream = draft.stream.as_ref();
         self.categories
@@ -155,7 +155,7 @@ pub(crate) fn at(row: &Row) -> Result<At, Error> {
 
 /// The stream's key as of the record in a row of [`COLUMNS`].
 pub(crate) fn key(row: &Row) -> Result<StreamKey, Error> {
-    Ok(StreamKey::of(column(row, 11)?, column(row, 12)?))
+    Ok(key_from(column(row, 11)?, column(row, 12)?))
 }
 
 /// The record in a row of [`COLUMNS`], verified.

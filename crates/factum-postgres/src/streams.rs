@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use factum_core::{Error, Key, StreamId, Version};
+use factum_core::{Error, Key, StreamId, StreamKey, Version};
 use tokio_postgres::Row;
 
 use crate::{
@@ -17,33 +17,21 @@ use crate::{
 /// How many streams are remembered: at 250 bytes each, 16 MB.
 const STREAMS_REMEMBERED_MAX: usize = 65_536;
 
-/// What decides the partition of a stream's events.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(crate) enum StreamKey {
-    /// No event of it went to a topic yet.
-    #[default]
-    Open,
-    /// Its events have this key, or none.
-    Fixed(Option<Key>),
+/// A stream's key as two columns of a record.
+pub(crate) fn key_columns(key: &StreamKey) -> (i16, Option<Blob>) {
+    match key {
+        StreamKey::Open => (0, None),
+        StreamKey::Fixed(None) => (1, None),
+        StreamKey::Fixed(Some(key)) => (2, Some(Blob(key.to_bytes()))),
+    }
 }
 
-impl StreamKey {
-    /// As two columns of a record.
-    pub(crate) fn columns(&self) -> (i16, Option<Blob>) {
-        match self {
-            Self::Open => (0, None),
-            Self::Fixed(None) => (1, None),
-            Self::Fixed(Some(key)) => (2, Some(Blob(key.to_bytes()))),
-        }
-    }
-
-    /// From its columns.
-    pub(crate) fn of(keyed: i16, key: Option<Vec<u8>>) -> Self {
-        match keyed {
-            0 => Self::Open,
-            1 => Self::Fixed(None),
-            _ => Self::Fixed(Some(Key::from(key.unwrap_or_default()))),
-        }
+/// A stream's key from its columns.
+pub(crate) fn key_from(keyed: i16, key: Option<Vec<u8>>) -> StreamKey {
+    match keyed {
+        0 => StreamKey::Open,
+        1 => StreamKey::Fixed(None),
+        _ => StreamKey::Fixed(Some(Key::from(key.unwrap_or_default()))),
     }
 }
 
@@ -129,7 +117,7 @@ pub(crate) fn head(schema: &Schema, stream: &StreamId) -> Call {
 pub(crate) fn head_of(row: &Row) -> Result<Head, Error> {
     Ok(Head {
         version: Version(column::<i64>(row, 0)?.cast_unsigned()),
-        key: StreamKey::of(column(row, 1)?, column(row, 2)?),
+        key: key_from(column(row, 1)?, column(row, 2)?),
     })
 }
 

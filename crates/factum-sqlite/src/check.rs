@@ -4,17 +4,13 @@
 //! is parked, answered, taken or written as a row.
 
 use factum_core::{
-    Commit, CommitError, Condition, Disposition, Error, Fence, InboxId, InboxRow, Input, Key,
-    MessageInput, OperatorAction, OperatorInput, Parked, ParkedId, ParkedInput, ParkedState,
-    StreamId, Value, Version, ViewWrite, commit::key_of,
+    Commit, CommitError, Condition, Error, Fence, InboxId, InboxRow, Input, MessageInput, Owned,
+    Parked, ParkedId, ParkedInput, StreamId, StreamKey, Value, Version, ViewWrite, commit::key_of,
 };
 use rusqlite::Connection;
 
 use crate::{
-    answers, message_ids, own_sql, parking,
-    state::StoreState,
-    streams::{Head, StreamKey},
-    timers,
+    answers, inbox::Inbox, message_ids, own_sql, parking, state::StoreState, streams::Head, timers,
 };
 
 /// What was found out while looking, so that writing need not look again.
@@ -52,7 +48,9 @@ impl StoreState {
         connection: &Connection,
         commit: &Commit,
     ) -> Result<Plan, CommitError> {
-        self.check_fence(&commit.input)?;
+        commit
+            .input
+            .check_owner(self.epoch(), |owned| self.stored_fence(owned))?;
         self.failed.check(&commit.stands_on)?;
         let (inbox, parked) = self.check_input(connection, commit)?;
         let appends = self.check_streams(connection, commit)?;
@@ -69,43 +67,17 @@ impl StoreState {
         })
     }
 
-    fn check_fence(&self, input: &Input) -> Result<(), CommitError> {
-        let (fence, stored, role) = match input {
-            Input::None | Input::Command(_) | Input::Operator(_) => return Ok(()),
-            Input::Message(MessageInput { inbox, fence, .. }) => {
-                (fence, self.fence_of(inbox), None)
-            }
-            Input::Void(input) => (&input.fence, self.fence_of(&input.inbox), None),
-            Input::Parked(input) => (&input.fence, self.fence_of(&input.id.inbox), None),
-            Input::Log(input) => {
-                let row = self.projections.get(&input.projection, input.generation);
-                (
-                    &input.fence,
-                    row.map_or(Fence::default(), |row| row.fence),
-                    None,
-                )
-            }
-            Input::Timer(input) => (&input.fence, self.timers.fence, Some("timers")),
-            Input::Relay(input) => (&input.fence, self.relay.fence, Some("relay")),
-        };
-        // A fence that was raised in an earlier epoch is nobody's any more, though it is still stored.
-        if *fence == stored && fence.store == self.epoch() {
-            return Ok(());
+    fn stored_fence(&self, owned: Owned<'_>) -> Fence {
+        match owned {
+            Owned::Inbox(inbox) => self.inboxes.get(inbox).map(|inbox| inbox.row.fence),
+            Owned::Projection(projection, generation) => self
+                .projections
+                .get(projection, generation)
+                .map(|row| row.fence),
+            Owned::Timers => Some(self.timers.fence),
+            Owned::Relay => Some(self.relay.fence),
         }
-        let role = role.map_or_else(|| input.to_string(), String::from);
-        Err(CommitError::Fenced {
-            role,
-            stored: Fence {
-                store: self.epoch(),
-                ..stored
-            },
-        })
-    }
-
-    fn fence_of(&self, inbox: &InboxId) -> Fence {
-        self.inboxes
-            .get(inbox)
-            .map_or(Fence::default(), |inbox| inbox.row.fence)
+        .unwrap_or_default()
     }
 
     fn check_input(
@@ -121,28 +93,16 @@ impl StoreState {
             Input::Message(message) => self
                 .check_message(connection, commit, message)
                 .map(|row| (Some(row), None)),
-            Input::Void(void) => {
-                let mut row = self.row(&void.inbox);
-                row.apply(None, &void.advance)?;
-                // Behind the row's own move, which removes marks of finished offsets: a parked message is
-                // finished for the inbox, and may be what is tried.
-                if let Some(trying) = void.trying {
-                    row.trying = trying;
-                }
-                row.clean |= void.release;
-                if let Some(loss) = void.accept {
-                    row.accept(loss)?;
-                }
-                Ok((Some(row), None))
-            }
+            Input::Void(void) => Ok((Some(void.applied(&self.inbox(&void.inbox).row)?), None)),
             Input::Parked(ParkedInput { id, revision, .. }) => {
                 let parked = self.parked_row(connection, id)?;
                 parked.expect_retrying(*revision)?;
                 Ok((None, Some(parked)))
             }
-            Input::Operator(operator) => self
-                .check_operator(connection, commit, operator)
-                .map(|row| (None, Some(row))),
+            Input::Operator(operator) => {
+                let row = self.parked_row(connection, &operator.id)?;
+                Ok((None, Some(operator.applied(row, commit)?)))
+            }
             Input::Log(input) => {
                 match self
                     .projections
@@ -162,12 +122,8 @@ impl StoreState {
         }
     }
 
-    fn row(&self, inbox: &InboxId) -> InboxRow {
-        self.inboxes
-            .get(inbox)
-            .expect("its fence was compared before")
-            .row
-            .clone()
+    fn inbox(&self, id: &InboxId) -> &Inbox {
+        self.inboxes.get(id).expect("its fence was compared before")
     }
 
     fn parked_row(&self, connection: &Connection, id: &ParkedId) -> Result<Parked, CommitError> {
@@ -185,98 +141,19 @@ impl StoreState {
         message: &MessageInput,
     ) -> Result<InboxRow, CommitError> {
         let MessageInput {
-            inbox: id,
-            offset,
-            lane,
-            event_id,
-            disposition,
-            ..
+            inbox: id, lane, ..
         } = message;
-        let inbox = self.inboxes.get(id).expect("its fence was compared before");
+        let inbox = self.inbox(id);
         let is_parked = parking::is_parked(connection, inbox, lane)?;
-        let event_id = event_id.as_ref().map(|(id, _)| id);
-        let taken = match event_id {
-            Some(event_id)
-                if message_ids::is_taken(
-                    connection,
-                    self.number,
-                    &id.group,
-                    event_id,
-                    commit.at,
-                )? =>
-            {
-                Some(event_id)
+        let is_taken = match &message.event_id {
+            Some((event_id, _)) => {
+                message_ids::is_taken(connection, self.number, &id.group, event_id, commit.at)?
             }
-            _ => None,
+            None => false,
         };
-        match disposition {
-            Disposition::Duplicate => match (event_id, taken) {
-                (Some(_), Some(_)) => {}
-                (Some(id), None) => return Err(CommitError::NotDuplicate(id.clone())),
-                (None, _) => {
-                    let input = &commit.input;
-                    return Err(Error::poison(format!(
-                        "{input} has no event id to be a duplicate by"
-                    ))
-                    .into());
-                }
-            },
-            Disposition::Wait(..) if !is_parked => return Err(CommitError::LaneFree),
-            Disposition::Apply | Disposition::Skip | Disposition::Park(..) if is_parked => {
-                return Err(CommitError::LaneParked);
-            }
-            Disposition::Wait(..)
-            | Disposition::Apply
-            | Disposition::Skip
-            | Disposition::Park(..) => {}
-        }
-        if let (Disposition::Apply | Disposition::Park(..) | Disposition::Wait(..), Some(id)) =
-            (disposition, taken)
-        {
-            return Err(CommitError::DuplicateEvent(id.clone()));
-        }
-        if let Disposition::Park(parked, room) | Disposition::Wait(parked, room) = disposition {
-            parking::check_room(connection, &self.inboxes, id, inbox, lane, *room)?;
-            let state = match disposition {
-                Disposition::Park(..) => parked.state.is_head(),
-                _ => parked.state == ParkedState::Waiting,
-            };
-            if !state
-                || parked.id.inbox != *id
-                || parked.id.offset != *offset
-                || parked.lane != *lane
-            {
-                return Err(Error::poison(format!(
-                    "{} can't be parked as `{}` ({:?}) in lane {}",
-                    commit.input, parked.id, parked.state, parked.lane
-                ))
-                .into());
-            }
-        }
-        let mut row = inbox.row.clone();
-        row.apply(Some(*offset), &message.advance)?;
-        Ok(row)
-    }
-
-    fn check_operator(
-        &self,
-        connection: &Connection,
-        commit: &Commit,
-        operator: &OperatorInput,
-    ) -> Result<Parked, CommitError> {
-        let mut row = self.parked_row(connection, &operator.id)?;
-        match &operator.action {
-            OperatorAction::Redrive => row.redrive(operator.revision, commit.at)?,
-            OperatorAction::Edit(value) => row.edit(operator.revision, value.clone())?,
-            OperatorAction::Discard => row.discard(operator.revision, commit.at)?,
-        }
-        let effects = commit.drafts().next().is_some()
-            || !commit.views.is_empty()
-            || !commit.timers.is_empty();
-        if effects {
-            return Err(Error::poison(format!("{} can't have effects", commit.input)).into());
-        }
-        Ok(row)
+        message.applied(&inbox.row, is_parked, is_taken, |room| {
+            parking::check_room(connection, &self.inboxes, id, inbox, lane, room)
+        })
     }
 
     /// What is known of a stream, the present group's commits included.
@@ -334,21 +211,7 @@ impl StoreState {
                 .iter()
                 .filter(|draft| draft.destination.is_some())
             {
-                let given = key_of(draft);
-                match &head.key {
-                    StreamKey::Open => head.key = StreamKey::Fixed(given.cloned()),
-                    StreamKey::Fixed(known) if known.as_ref() == given => {}
-                    StreamKey::Fixed(known) => {
-                        let text =
-                            |key: Option<&Key>| key.map_or_else(|| "(none)".into(), Key::to_string);
-                        let (known, given) = (text(known.as_ref()), text(given));
-                        return Err(CommitError::KeyChanged {
-                            stream: append.stream.clone(),
-                            known,
-                            given,
-                        });
-                    }
-                }
+                head.key.fix(&append.stream, key_of(draft))?;
             }
             head.version.0 += append.drafts.len() as u64;
             versions.push((index, head.version));

@@ -3,7 +3,7 @@
 //! What was used lately is in memory, so that most commits are decided without a look into the file. Behind it
 //! stand the table of streams, the index of their events, and the tail of the log that the index trails.
 
-use factum_core::{Error, Key, StreamId, Version};
+use factum_core::{Error, Key, StreamId, StreamKey, Version};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
@@ -16,16 +16,6 @@ use crate::{
 
 /// How many streams the writer remembers for each store: at 250 bytes each, 16 MB.
 const STREAMS_REMEMBERED_MAX: usize = 65_536;
-
-/// What decides the partition of a stream's events.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(crate) enum StreamKey {
-    /// No event of it went to a topic yet.
-    #[default]
-    Open,
-    /// Its events have this key, or none.
-    Fixed(Option<Key>),
-}
 
 /// What the writer knows of a stream.
 #[derive(Clone, Debug, Default)]

@@ -1,9 +1,8 @@
 //! The first half of a commit: looking whether all that it asks for holds. Nothing is changed here.
 
 use factum_core::{
-    Commit, CommitError, Condition, Disposition, Error, Fence, InboxId, InboxRow, Input, Key,
-    MessageInput, OperatorAction, OperatorInput, Parked, ParkedId, ParkedInput, ParkedState,
-    StreamId, Value, Version, ViewWrite, commit::key_of,
+    Commit, CommitError, Condition, Error, Fence, InboxId, InboxRow, Input, MessageInput, Owned,
+    Parked, ParkedId, ParkedInput, StreamId, StreamKey, Value, Version, ViewWrite, commit::key_of,
 };
 
 use super::{memo::Failed, state::State};
@@ -23,7 +22,9 @@ pub(super) struct Plan {
 impl State {
     /// Looks whether all that `commit` asks for holds.
     pub(super) fn check(&self, commit: &Commit, failed: &Failed) -> Result<Plan, CommitError> {
-        self.check_fence(&commit.input)?;
+        commit
+            .input
+            .check_owner(self.epoch(), |owned| self.stored_fence(owned))?;
         failed.check(&commit.stands_on)?;
         let (inbox, parked) = self.check_input(commit)?;
         let versions = self.check_streams(commit)?;
@@ -40,45 +41,17 @@ impl State {
         })
     }
 
-    fn check_fence(&self, input: &Input) -> Result<(), CommitError> {
-        let (fence, stored, role) = match input {
-            Input::None | Input::Command(_) | Input::Operator(_) => return Ok(()),
-            Input::Message(MessageInput { inbox, fence, .. }) => {
-                (fence, self.fence_of(inbox), None)
-            }
-            Input::Void(input) => (&input.fence, self.fence_of(&input.inbox), None),
-            Input::Parked(input) => (&input.fence, self.fence_of(&input.id.inbox), None),
-            Input::Log(input) => {
-                let row = self
-                    .projections
-                    .get(&(input.projection.clone(), input.generation));
-                (
-                    &input.fence,
-                    row.map_or(Fence::default(), |row| row.fence),
-                    None,
-                )
-            }
-            Input::Timer(input) => (&input.fence, self.timers_fence, Some("timers")),
-            Input::Relay(input) => (&input.fence, self.relay.fence, Some("relay")),
-        };
-        // A fence that was raised in an earlier epoch is nobody's any more, though it is still stored.
-        if *fence == stored && fence.store == self.epoch() {
-            return Ok(());
+    fn stored_fence(&self, owned: Owned<'_>) -> Fence {
+        match owned {
+            Owned::Inbox(inbox) => self.inboxes.get(inbox).map(|row| row.fence),
+            Owned::Projection(projection, generation) => self
+                .projections
+                .get(&(projection.clone(), generation))
+                .map(|row| row.fence),
+            Owned::Timers => Some(self.timers_fence),
+            Owned::Relay => Some(self.relay.fence),
         }
-        let role = role.map_or_else(|| input.to_string(), String::from);
-        Err(CommitError::Fenced {
-            role,
-            stored: Fence {
-                store: self.epoch(),
-                ..stored
-            },
-        })
-    }
-
-    fn fence_of(&self, inbox: &InboxId) -> Fence {
-        self.inboxes
-            .get(inbox)
-            .map_or(Fence::default(), |row| row.fence)
+        .unwrap_or_default()
     }
 
     fn check_input(
@@ -94,27 +67,15 @@ impl State {
             Input::Message(message) => self
                 .check_message(commit, message)
                 .map(|row| (Some(row), None)),
-            Input::Void(void) => {
-                let mut row = self.row(&void.inbox);
-                row.apply(None, &void.advance)?;
-                // Behind the row's own move, which removes marks of finished offsets: a parked message is
-                // finished for the inbox, and may be what is tried.
-                if let Some(trying) = void.trying {
-                    row.trying = trying;
-                }
-                row.clean |= void.release;
-                if let Some(loss) = void.accept {
-                    row.accept(loss)?;
-                }
-                Ok((Some(row), None))
-            }
+            Input::Void(void) => Ok((Some(void.applied(self.row(&void.inbox))?), None)),
             Input::Parked(ParkedInput { id, revision, .. }) => {
                 self.parked_row(id)?.expect_retrying(*revision)?;
                 Ok((None, None))
             }
-            Input::Operator(operator) => self
-                .check_operator(commit, operator)
-                .map(|row| (None, Some(row))),
+            Input::Operator(operator) => {
+                let row = self.parked_row(&operator.id)?.clone();
+                Ok((None, Some(operator.applied(row, commit)?)))
+            }
             Input::Log(input) => {
                 let key = (input.projection.clone(), input.generation);
                 match self.projections.get(&key).map(|row| row.checkpoint) {
@@ -129,10 +90,9 @@ impl State {
         }
     }
 
-    fn row(&self, inbox: &InboxId) -> InboxRow {
+    fn row(&self, inbox: &InboxId) -> &InboxRow {
         self.inboxes
             .get(inbox)
-            .cloned()
             .expect("its fence was compared above")
     }
 
@@ -149,92 +109,18 @@ impl State {
         commit: &Commit,
         message: &MessageInput,
     ) -> Result<InboxRow, CommitError> {
-        let MessageInput {
-            inbox,
-            offset,
-            lane,
-            event_id,
-            disposition,
-            ..
-        } = message;
-        let is_parked = self.parked.is_parked(inbox, lane);
-        let event_id = event_id.as_ref().map(|(id, _)| id);
-        let taken = event_id.filter(|id| {
+        let MessageInput { inbox, lane, .. } = message;
+        let is_taken = message.event_id.as_ref().is_some_and(|(id, _)| {
             self.event_ids
                 .is_taken(&inbox.group, id, commit.at, |parked| {
                     self.parked.get(parked).is_some()
                 })
         });
-        match disposition {
-            Disposition::Duplicate => match (event_id, taken) {
-                (Some(_), Some(_)) => {}
-                (Some(id), None) => return Err(CommitError::NotDuplicate(id.clone())),
-                (None, _) => {
-                    let input = &commit.input;
-                    return Err(Error::poison(format!(
-                        "{input} has no event id to be a duplicate by"
-                    ))
-                    .into());
-                }
-            },
-            Disposition::Wait(..) if is_parked => {}
-            Disposition::Wait(..) => return Err(CommitError::LaneFree),
-            Disposition::Apply | Disposition::Skip | Disposition::Park(..) => {
-                if is_parked {
-                    return Err(CommitError::LaneParked);
-                }
-            }
-        }
-        match disposition {
-            Disposition::Apply | Disposition::Park(..) | Disposition::Wait(..) => {
-                if let Some(id) = taken {
-                    return Err(CommitError::DuplicateEvent(id.clone()));
-                }
-            }
-            Disposition::Skip | Disposition::Duplicate => {}
-        }
-        if let Disposition::Park(parked, room) | Disposition::Wait(parked, room) = disposition {
+        let is_parked = self.parked.is_parked(inbox, lane);
+        message.applied(self.row(inbox), is_parked, is_taken, |room| {
             let (in_lane, in_group) = self.parked.counts_of(inbox, lane);
-            room.check(in_lane, in_group)?;
-            let state = match disposition {
-                Disposition::Park(..) => parked.state.is_head(),
-                _ => parked.state == ParkedState::Waiting,
-            };
-            if !state
-                || parked.id.inbox != *inbox
-                || parked.id.offset != *offset
-                || parked.lane != *lane
-            {
-                return Err(Error::poison(format!(
-                    "{} can't be parked as `{}` ({:?}) in lane {}",
-                    commit.input, parked.id, parked.state, parked.lane
-                ))
-                .into());
-            }
-        }
-        let mut row = self.row(inbox);
-        row.apply(Some(*offset), &message.advance)?;
-        Ok(row)
-    }
-
-    fn check_operator(
-        &self,
-        commit: &Commit,
-        operator: &OperatorInput,
-    ) -> Result<Parked, CommitError> {
-        let mut row = self.parked_row(&operator.id)?.clone();
-        match &operator.action {
-            OperatorAction::Redrive => row.redrive(operator.revision, commit.at)?,
-            OperatorAction::Edit(value) => row.edit(operator.revision, value.clone())?,
-            OperatorAction::Discard => row.discard(operator.revision, commit.at)?,
-        }
-        let effects = commit.drafts().next().is_some()
-            || !commit.views.is_empty()
-            || !commit.timers.is_empty();
-        if effects {
-            return Err(Error::poison(format!("{} can't have effects", commit.input)).into());
-        }
-        Ok(row)
+            room.check(in_lane, in_group)
+        })
     }
 
     /// Compares the versions and keys of streams, and says which version each append leads to.
@@ -252,7 +138,7 @@ impl State {
             }
         }
         // How far this commit's own appends have brought each stream; hardly ever more than a few.
-        let mut own: Vec<(&StreamId, Version, Option<Option<&Key>>)> = Vec::new();
+        let mut own: Vec<(&StreamId, Version, StreamKey)> = Vec::new();
         let mut versions = Vec::with_capacity(commit.appends.len());
         for append in &commit.appends {
             let stream = &append.stream;
@@ -261,7 +147,7 @@ impl State {
                 .position(|(known, ..)| *known == stream)
                 .unwrap_or_else(|| {
                     let known = self.log.stream(stream);
-                    let key = known.and_then(|known| known.key.as_ref().map(|key| key.0.as_ref()));
+                    let key = known.map(|known| known.key.clone()).unwrap_or_default();
                     own.push((stream, self.log.version(stream), key));
                     own.len() - 1
                 });
@@ -279,18 +165,7 @@ impl State {
                 .iter()
                 .filter(|draft| draft.destination.is_some())
             {
-                let given = key_of(draft);
-                let known = *key.get_or_insert(given);
-                if known != given {
-                    let text =
-                        |key: Option<&Key>| key.map_or_else(|| "(none)".into(), Key::to_string);
-                    let (known, given) = (text(known), text(given));
-                    return Err(CommitError::KeyChanged {
-                        stream: stream.clone(),
-                        known,
-                        given,
-                    });
-                }
+                key.fix(stream, key_of(draft))?;
             }
             version.0 += append.drafts.len() as u64;
             versions.push(*version);

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use factum_core::{
-    At, Category, Draft, Epoch, Key, LogFilter, LogPage, MessageId, Position, Record, RecordState,
-    StreamId, StreamPage, StreamSummary, Version, commit::key_of,
+    At, Category, Draft, Epoch, LogFilter, LogPage, MessageId, Position, Record, RecordState,
+    StreamId, StreamKey, StreamPage, StreamSummary, Version, commit::key_of,
 };
 
 /// All records, in order.
@@ -21,13 +21,9 @@ pub(super) struct Log {
 pub(super) struct Stream {
     /// The event with version `n` has index `n - 1`.
     positions: Vec<Position>,
-    /// The partition key of its first event that goes to a topic.
-    pub(super) key: Option<StreamKey>,
+    /// What decides the partition of its events.
+    pub(super) key: StreamKey,
 }
-
-/// A stream's partition key, once it is settled: that it has none is settled as well.
-#[derive(Clone)]
-pub(super) struct StreamKey(pub(super) Option<Key>);
 
 impl Stream {
     /// The version of its last event.
@@ -63,8 +59,8 @@ impl Log {
                 }
                 let stream = self.streams.get_mut(id).expect("it was inserted above");
                 stream.positions.push(position);
-                if stream.key.is_none() && draft.destination.is_some() {
-                    stream.key = Some(StreamKey(key_of(&draft).cloned()));
+                if stream.key == StreamKey::Open && draft.destination.is_some() {
+                    stream.key = StreamKey::Fixed(key_of(&draft).cloned());
                 }
                 stream.version()
             }
