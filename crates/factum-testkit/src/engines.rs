@@ -12,10 +12,10 @@ pub const REQUIRED: &str = "FACTUM_REQUIRE_ENGINES";
 /// The address that `variable` tells, or none, with a notice that the running test was skipped.
 ///
 /// ```
-/// let Some(address) = factum_testkit::engines::server("FACTUM_TEST_SOME_SERVER") else {
+/// let Some(address) = factum_testkit::engines::server("FACTUM_TEST_POSTGRES") else {
 ///     return;
 /// };
-/// # unreachable!("nobody sets it: {address}");
+/// assert!(address.starts_with("postgres://"));
 /// ```
 ///
 /// # Panics
