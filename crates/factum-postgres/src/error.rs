@@ -6,11 +6,16 @@ use tokio_postgres::{Row, error::SqlState, types::FromSqlOwned};
 /// What the functions of the schema raise when something does not hold that was taken for granted.
 pub(crate) const STALE: &str = "FC409";
 
+/// What they raise when the server is not the one that the store was on.
+pub(crate) const PROMOTED: &str = "FC410";
+
 /// What an error means for what was being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
     /// Something was not as it was taken for granted: look again.
     Stale,
+    /// The server was promoted or restored: a new epoch is to be opened first.
+    Promoted,
     /// The connection is gone, or going: whether it was done is not known.
     Gone,
     /// It was not done, and may work later.
@@ -30,6 +35,7 @@ pub(crate) fn meaning(error: &tokio_postgres::Error) -> Meaning {
     let code = told.code().code();
     match code {
         STALE | "23505" => Meaning::Stale,
+        PROMOTED => Meaning::Promoted,
         // Administrator's shutdown, crash of another backend, cannot connect now, idle for too long in a transaction.
         "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" => Meaning::Gone,
         // A deadlock, a serialization failure, a lock or statement that took too long, a server that is being
@@ -57,6 +63,9 @@ pub(crate) fn sorted(what: &str, error: tokio_postgres::Error) -> Error {
             }
         }
         Meaning::Transient => Error::transient(format!("failed to {what}: {}", way_out(&error))),
+        Meaning::Promoted => Error::transient(format!(
+            "failed to {what}: the server was promoted or restored, and the next commit opens a new epoch"
+        )),
         Meaning::Stale => Error::conflict(format!("failed to {what}: somebody else was first")),
         Meaning::Refused | Meaning::Fatal => {
             Error::fatal(format!("failed to {what}: {}", way_out(&error)))

@@ -33,6 +33,7 @@ mod queue;
 mod record;
 mod relay;
 mod schema;
+mod server;
 mod shared;
 mod snapshots;
 mod store;
@@ -48,3 +49,8 @@ mod writes;
 pub use options::PostgresOptions;
 pub use postgres::Postgres;
 pub use store::PostgresStore;
+
+/// The guide's page, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/postgres.md")]
+struct Guide;

@@ -80,7 +80,7 @@ pub(crate) fn call(statement: &str, parameters: &[SqlValue]) -> Call {
 /// What a failed statement of a user's means for its commit.
 pub(crate) fn refused(statement: &str, error: tokio_postgres::Error) -> Error {
     match meaning(&error) {
-        Meaning::Gone | Meaning::Transient => {
+        Meaning::Gone | Meaning::Transient | Meaning::Promoted => {
             Error::transient(format!("own SQL `{}` was given up", shown(statement)))
         }
         Meaning::Stale | Meaning::Refused | Meaning::Fatal => {

@@ -16,6 +16,7 @@ use crate::{
     pool::Pool,
     queue::Queue,
     schema::Schema,
+    server,
     shared::Shared,
     store::PostgresStore,
     writer::Writer,
@@ -84,6 +85,7 @@ impl Postgres {
         schema
             .migrate(&connection, service, StoreId(env.uuid()), env.now())
             .await?;
+        server::recognise(&connection, &schema, env).await?;
         let who = Call::once(schema.of(
             "SELECT id, (SELECT epoch FROM factum.epochs ORDER BY ordinal DESC LIMIT 1) FROM factum.store",
         ));

@@ -12,7 +12,10 @@ use crate::{
 };
 
 /// What was changed, in order. A migration that was released is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_begin.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_begin.sql"),
+    include_str!("migrations/0002_server.sql"),
+];
 
 /// The longest name of a schema that PostgreSQL keeps whole, without the ending of own tables' schemas.
 const NAME_BYTES_MAX: usize = 59;

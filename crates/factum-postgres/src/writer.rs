@@ -15,6 +15,7 @@ use factum_core::{
     At, CommitError, Committed, Env, Error, InboxId, ProjectionName, StreamId, ViewWrite,
 };
 use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::error::SqlState;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -30,6 +31,7 @@ use crate::{
     number::place,
     own_sql,
     queue::{Order, Queue},
+    server,
     shared::{News, Shared},
     streams::Head,
     writes::{Name, Writes, head_of},
@@ -71,6 +73,8 @@ enum Attempt {
     Written(At),
     /// It was not written, since something was not as it was taken for granted.
     Stale,
+    /// It was not written, since the server was promoted or restored.
+    Promoted,
     /// It was not written, and is worth another attempt after a pause.
     Again(Error),
     /// It was not written, and will not be as it is.
@@ -164,7 +168,7 @@ impl Writer {
         orders: &[Order],
         mut count: usize,
     ) -> Result<(Vec<Result<Committed, CommitError>>, usize), Error> {
-        let mut fresh = false;
+        let (mut fresh, mut promoted) = (false, false);
         let mut pause = BACKOFF_MIN;
         let deadline = Instant::now() + self.patience;
         for attempt in 0..ATTEMPTS_MAX {
@@ -173,13 +177,19 @@ impl Writer {
             }
             let orders = &orders[..count];
             self.connected(deadline).await?;
+            if promoted {
+                let connection = self.connection.as_ref().expect("it was made above");
+                server::recognise(connection, &self.shared.schema, &self.env).await?;
+                promoted = false;
+            }
             let loaded = match self.look(orders, fresh).await {
                 Ok(loaded) => loaded,
                 Err(LoadError::Content(error)) => return Err(error),
                 Err(LoadError::Server(error)) => {
                     self.give_up_if_gone(&error);
                     match meaning(&error) {
-                        Meaning::Gone | Meaning::Transient | Meaning::Stale => {}
+                        Meaning::Gone | Meaning::Transient | Meaning::Stale | Meaning::Promoted => {
+                        }
                         // A view was dropped meanwhile, or it is told with the second attempt.
                         Meaning::Refused if !fresh => {}
                         _ => return Err(sorted("decide on commits", error)),
@@ -249,7 +259,8 @@ impl Writer {
                     let count = decisions.len();
                     return Ok((Desk::results(decisions, epoch, before), count));
                 }
-                Attempt::Stale => {
+                Attempt::Stale | Attempt::Promoted => {
+                    promoted = matches!(outcome, Attempt::Promoted);
                     fresh = true;
                     self.image = None;
                 }
@@ -358,6 +369,7 @@ impl Writer {
         }
         match meaning(&error) {
             Meaning::Stale => Attempt::Stale,
+            Meaning::Promoted => Attempt::Promoted,
             Meaning::Transient | Meaning::Gone => Attempt::Again(sorted("commit", error)),
             // A table of a view that was dropped meanwhile: the next look shows that it is gone.
             Meaning::Refused if is_undefined(&error) => Attempt::Stale,
@@ -442,6 +454,13 @@ impl Writer {
                     };
                 }
                 Ok(Ok(None)) => return Attempt::Refused(damaged("the row of a batch")),
+                Ok(Err(error)) if meaning(&error) == Meaning::Promoted => {
+                    // A promoted standby may have received the batch: it is asked in the new epoch.
+                    match server::recognise(connection, &self.shared.schema, &self.env).await {
+                        Ok(()) => continue,
+                        Err(error) => warn!("what became of a commit is asked again: {error:#}"),
+                    }
+                }
                 Ok(Err(error)) => {
                     warn!("what became of a commit is asked again: {error}");
                     self.give_up_if_gone(&error);
@@ -490,6 +509,11 @@ impl Writer {
 
     /// Drops the connection when `error` says that it is gone, and says whether it does.
     fn give_up_if_gone(&mut self, error: &tokio_postgres::Error) -> bool {
+        if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+            // A standby, or a primary that was demoted: another of the hosts may be the primary now.
+            self.connection = None;
+            return false;
+        }
         let is_gone = meaning(error) == Meaning::Gone
             || self.connection.as_ref().is_none_or(Connection::is_closed);
         if is_gone {
@@ -562,7 +586,7 @@ impl After {
 }
 
 fn is_undefined(error: &tokio_postgres::Error) -> bool {
-    error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_TABLE)
+    error.code() == Some(&SqlState::UNDEFINED_TABLE)
 }
 
 fn longer(pause: Duration) -> Duration {

@@ -43,7 +43,10 @@ const CONDITIONAL_SWITCHES: &[(&str, &str)] = &[
 const SILENCERS: &[&str] = &["ignore", "no_run"];
 
 /// Where the facade names the pages whose examples it runs.
-const PAGES: &str = include_str!("../../../crates/factum/src/lib.rs");
+const PAGES: &str = concat!(
+    include_str!("../../../crates/factum/src/lib.rs"),
+    include_str!("../../../crates/factum-postgres/src/lib.rs"),
+);
 
 /// Folders that exist on somebody's machine, and one beside the repository.
 const MACHINE_PATHS: &[&str] = &["/home/", "/root/", "/work/", "/Users/"];
@@ -106,13 +109,13 @@ pub(super) fn examples_run(path: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
-/// Every page of the guide is among those that the facade's documentation tests compile.
+/// Every page of the guide is among those that documentation tests compile: the facade's, or those of the adapter that it is about.
 pub(super) fn pages_are_compiled(path: &str, _: &str) -> Vec<Fault> {
     let is_page = path.starts_with("docs/guide/") && has_extension(path, "md");
     if !is_page || PAGES.contains(&format!("../../../{path}\"")) {
         return Vec::new();
     }
-    let rule = "its examples are not compiled: add it to the pages in crates/factum/src/lib.rs";
+    let rule = "its examples are not compiled: add it to the pages in crates/factum/src/lib.rs, or to the adapter that it is about";
     vec![Fault::new(1, rule)]
 }
 

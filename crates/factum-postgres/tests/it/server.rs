@@ -31,13 +31,9 @@ impl Server {
             return None;
         };
         let directory = tempfile::tempdir().expect("a directory can be made");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port is free")
-            .port();
         let mut server = Self {
             directory,
-            port,
+            port: free_port(),
             settings: settings.iter().map(ToString::to_string).collect(),
             running: None,
         };
@@ -65,6 +61,31 @@ impl Server {
         Some(server)
     }
 
+    /// A standby of this one, which follows it once it is up.
+    pub(crate) fn standby(&self) -> Self {
+        let binaries = binaries().expect("they were there");
+        let standby = Self {
+            directory: tempfile::tempdir().expect("a directory can be made"),
+            port: free_port(),
+            settings: Vec::new(),
+            running: None,
+        };
+        standby.give_to_postgres();
+        let copied = as_postgres(&binaries.join("pg_basebackup"))
+            .env("PGPASSWORD", USER)
+            .args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"])
+            .args(["--host=127.0.0.1", &format!("--port={}", self.port)])
+            .arg(format!("--username={USER}"))
+            .arg("--pgdata")
+            .arg(standby.data())
+            .status();
+        assert!(
+            copied.expect("pg_basebackup runs").success(),
+            "a server can be copied"
+        );
+        standby
+    }
+
     fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -72,6 +93,14 @@ impl Server {
     /// Where the server's files are.
     pub(crate) fn data(&self) -> PathBuf {
         self.path().join("data")
+    }
+
+    /// The address of whichever of the two is the primary.
+    pub(crate) fn url_with(&self, other: &Self) -> String {
+        let (one, other) = (self.port, other.port);
+        format!(
+            "postgres://{USER}:{USER}@127.0.0.1:{one},127.0.0.1:{other}/postgres?target_session_attrs=read-write"
+        )
     }
 
     /// Its address, and what comes behind the `?`.
@@ -160,6 +189,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.down("QUIT");
     }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port is free")
+        .port()
 }
 
 fn binaries() -> Option<PathBuf> {
