@@ -76,9 +76,9 @@ pub use commit::{
 };
 pub mod store;
 pub use store::{
-    EpochSpan, LogFilter, LogPage, ParkedCount, ParkedFilter, PinnedTopic, ProjectionClaim,
-    ProjectionState, Prune, RelayClaim, Signal, Snapshot, Store, StoreCapabilities, StoreIdentity,
-    Stores, StreamPage, StreamSummary,
+    EpochSpan, Layered, LogFilter, LogPage, ParkedCount, ParkedFilter, PinnedTopic,
+    ProjectionClaim, ProjectionState, Prune, RelayClaim, Signal, Snapshot, Store,
+    StoreCapabilities, StoreIdentity, StoreLayer, Stores, StreamPage, StreamSummary,
 };
 pub mod broker;
 pub use broker::{

@@ -22,6 +22,8 @@
 //!   written, and `fatal` after a failed sync, since nobody knows what the disk holds then.
 //! * **No clock.** An adapter uses the times that it is given, but for its own waiting.
 
+mod layer;
+
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
@@ -34,6 +36,8 @@ use crate::{
     ProjectionName, Record, Role, ServiceName, Start, StoreId, StreamId, Timer, Timestamp, Topic,
     Version, Views,
 };
+
+pub use self::layer::{Layered, StoreLayer};
 
 /// Who a store is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

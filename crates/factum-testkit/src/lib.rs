@@ -13,6 +13,8 @@
 //!
 //! It stands on the core alone, so that the runtime's own tests can use it.
 
+pub use factum_core::{Layered, StoreLayer};
+
 pub mod broker;
 pub use broker::{MemoryBroker, MemoryTopicsDisk};
 pub mod conformance;
@@ -26,8 +28,6 @@ pub use given::{
     Decided, Given, GivenEvent, Projected, Reacted, given, given_event, given_stored,
     given_stored_event, project, when_event,
 };
-mod layer;
-pub use layer::{Layered, StoreLayer};
 mod quiet;
 pub use quiet::{NotQuiet, Quiet};
 mod store;

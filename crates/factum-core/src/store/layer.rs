@@ -1,10 +1,11 @@
-//! A store over another one that does some calls in its own way: for tests that plant a fault in an adapter and have to
-//! see it caught. What a layer doesn't say goes down as it came.
+//! A store over another one that does some calls in its own way: for views that are kept outside of the store, and for
+//! tests that plant a fault in an adapter and have to see it caught. What a layer doesn't say goes down as it came.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use factum_core::{
+
+use crate::{
     Answered, At, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
     Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
     ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
@@ -17,8 +18,7 @@ use factum_core::{
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use factum_core::{Commit, CommitError, Committed, Store};
-/// # use factum_testkit::{Layered, StoreLayer};
+/// # use factum_core::{Commit, CommitError, Committed, Layered, Store, StoreLayer};
 /// /// Forgets what a commit stands on.
 /// #[derive(Debug)]
 /// struct Forgetful(Arc<dyn Store>);
@@ -49,6 +49,11 @@ macro_rules! calls {
             /// The store below.
             fn below(&self) -> &Arc<dyn Store>;
 
+            /// In place of [`Store::views`].
+            fn views(&self) -> Option<&dyn Views> {
+                self.below().views()
+            }
+
             $(
                 #[doc = concat!("In place of [`Store::", stringify!($name), "`].")]
                 async fn $name(&self, $($arg: $type),*) -> $result {
@@ -68,7 +73,7 @@ macro_rules! calls {
             }
 
             fn views(&self) -> Option<&dyn Views> {
-                self.0.below().views()
+                self.0.views()
             }
 
             fn records_read(&self) -> Option<u64> {
