@@ -35,7 +35,7 @@ pub struct Commit {
     pub appends: Vec<Append>,
     /// Messages for topics that are not this store's own events.
     pub outbox: Vec<Draft>,
-    /// Rows of views that live in the store.
+    /// Rows of views. Those of views outside of the store go with [`Input::Log`] and nothing else.
     pub views: Vec<ViewWrite>,
     /// Timers set and cancelled.
     pub timers: Vec<TimerWrite>,

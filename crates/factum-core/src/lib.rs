@@ -91,8 +91,9 @@ pub mod wire;
 pub use token::{InvalidToken, TOKEN_BYTES_MAX, TOKEN_WRITES_MAX, Token, TopicWrite};
 pub mod views;
 pub use views::{
-    Comparison, Cursor, Field, FieldKind, Operator, PAGE_NUMBER_MAX, PAGE_ROWS_MAX, Page, Query,
-    Row, Rows, SqlValue, Value, ViewDefinition, ViewRef, ViewWrite, Views, ViewsCapabilities,
+    Comparison, Cursor, Field, FieldKind, Operator, OutsideViews, PAGE_NUMBER_MAX, PAGE_ROWS_MAX,
+    Page, Query, Row, Rows, SqlValue, Value, ViewDefinition, ViewRef, ViewWrite, Views,
+    ViewsCapabilities, ViewsEngine, WithViews,
 };
 
 #[doc(hidden)]

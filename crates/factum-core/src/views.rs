@@ -7,6 +7,7 @@
 //! leaves a tombstone with its position.
 
 mod extract;
+pub mod outside;
 
 use std::fmt;
 
@@ -14,7 +15,8 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize, de::DeserializeSeed as _};
 
-use crate::{Error, Json, Position, ProjectionName, ViewName};
+pub use self::outside::{OutsideViews, ViewsEngine, WithViews};
+use crate::{At, Error, Json, Position, ProjectionName, ViewName};
 
 /// The highest page that can be asked for by number: beyond it, paging is by cursor.
 pub const PAGE_NUMBER_MAX: u32 = 1_000;
@@ -515,7 +517,8 @@ pub enum SqlValue {
 /// What a views engine can do beyond the contract, as facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewsCapabilities {
-    /// Whether writes travel in commits of the store, atomic with the checkpoint.
+    /// Whether writes travel in commits of the store, atomic with all else that is in them. Where not, the views are
+    /// [outside] of the store.
     pub atomic: bool,
     /// Whether it answers full-text queries.
     pub full_text: bool,
@@ -569,6 +572,31 @@ pub trait Views: fmt::Debug + Send + Sync + 'static {
         query: &Query,
         cap: u64,
     ) -> Result<u64, Error>;
+
+    /// How far the rows of a generation that readers see show the log to queries from now on. Asked before a query, with
+    /// the place that the projection said it `reached`, and the one that has to be shown, if any: an engine that shows
+    /// its writes later than it takes them lets them be seen now, if that is needed for `wanted`.
+    ///
+    /// Views that are as durable as the store, and show at once what they take, leave this as it is.
+    ///
+    /// # Errors
+    ///
+    /// Class conflict when readers don't see this generation any more.
+    async fn shown(
+        &self,
+        _projection: &ProjectionName,
+        _generation: u32,
+        reached: At,
+        _wanted: Option<At>,
+    ) -> Result<At, Error> {
+        Ok(reached)
+    }
+
+    /// A number that is another one as soon as anything was answered by an engine that may have gone back to an earlier
+    /// state since. What [`Views::shown`] said under one number holds for rows that were read under the same.
+    fn lineage(&self) -> u64 {
+        0
+    }
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub struct Found<T> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stale {
     /// It is on its way, and the asker didn't want to wait; or the token doesn't name all that was written, so
-    /// that nobody here can know.
+    /// that nobody here can know; or views outside of the store have lost their last writes, and get them again.
     #[error("what the token stands for may not be here yet: ask again")]
     Pending,
     /// The view's rows are being built.
@@ -233,23 +233,30 @@ impl Queries {
         let part = self.progress.of(projection);
         let mut switches = 0;
         loop {
-            let seen = self.reach(&part, token).await;
+            let reached = self.reach(&part, token).await;
             if token.is_some() {
-                let outcome = match &seen {
+                let outcome = match &reached {
                     Ok(_) => "fresh",
                     Err(QueryError::Stale(stale)) => stale.as_str(),
                     Err(QueryError::Failed(_)) => "error",
                 };
                 self.core.metrics.query_wait(outcome);
             }
-            let seen = seen?;
-            match read(seen.generation).await {
-                Ok(value) => {
-                    return Ok(Fresh {
-                        value,
-                        at: seen.reached,
-                    });
+            let (seen, target) = reached?;
+            // Views outside of the store may have lost what they had reached.
+            let lineage = views.lineage();
+            let shown = views.shown(projection, seen.generation, seen.reached, target);
+            let answer = async {
+                let at = shown.await?;
+                Ok::<_, Error>((read(seen.generation).await?, at))
+            };
+            match answer.await {
+                Ok((value, at))
+                    if views.lineage() == lineage && target.is_none_or(|target| at >= target) =>
+                {
+                    return Ok(Fresh { value, at });
                 }
+                Ok(_) => return Err(Stale::Pending.into()),
                 Err(error) => {
                     // Old rows are dropped while they may still be asked for.
                     let switched = views.active(projection).await? != Some(seen.generation);
@@ -268,16 +275,22 @@ impl Queries {
         }
     }
 
-    /// Waits until the projection's rows show what the token stands for; without one, until there are rows.
-    async fn reach(&self, part: &Part, token: Option<&Token>) -> Result<Seen, QueryError> {
+    /// Waits until the projection's rows show what the token stands for, and says at which place they do; without one,
+    /// until there are rows.
+    async fn reach(
+        &self,
+        part: &Part,
+        token: Option<&Token>,
+    ) -> Result<(Seen, Option<At>), QueryError> {
         let reached = async {
             let target = match token {
                 None => None,
                 Some(token) => Some(self.arrive(token).await?),
             };
-            part.reach(target)
-                .await
-                .map_err(|reason| QueryError::from(Stale::Failed(reason)))
+            match part.reach(target).await {
+                Ok(seen) => Ok((seen, target)),
+                Err(reason) => Err(QueryError::from(Stale::Failed(reason))),
+            }
         };
         match timeout(self.timeout, reached).await {
             Ok(reached) => reached,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use factum_core::{
-    Error, ProjectionName, Query, Row, Rows, Store, ViewDefinition, ViewName, Views,
+    At, Error, ProjectionName, Query, Row, Rows, Store, ViewDefinition, ViewName, Views,
     ViewsCapabilities,
 };
 
@@ -124,5 +124,21 @@ impl Views for FaultyViews {
             self.inner().count(view, generation, query, cap),
         )
         .await
+    }
+
+    async fn shown(
+        &self,
+        projection: &ProjectionName,
+        generation: u32,
+        reached: At,
+        wanted: Option<At>,
+    ) -> Result<At, Error> {
+        self.inner()
+            .shown(projection, generation, reached, wanted)
+            .await
+    }
+
+    fn lineage(&self) -> u64 {
+        self.inner().lineage()
     }
 }

@@ -286,6 +286,10 @@ impl<'a> Follower<'a> {
         }
         if unsaved && (quiet || self.turns >= VOID_TURNS_MAX) {
             self.save().await?;
+        } else if quiet && !projector.views.capabilities().atomic {
+            // An engine outside of the store may have lost what it had taken, or all. While the log doesn't grow, nobody
+            // but a commit that changes nothing would notice.
+            self.commit(self.reached, Vec::new(), None).await?;
         }
         Ok(())
     }
