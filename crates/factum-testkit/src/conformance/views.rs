@@ -1,8 +1,10 @@
-//! The contract of the views port as tests, for views that live in a store.
+//! The contract of the views port as tests, for views that live in a store and for those outside of it.
 //!
 //! The harness is that of the [store suite](super::store); rows are written by commits and read through
-//! [`Store::views`](factum_core::Store::views), which must be there.
+//! [`Store::views`](factum_core::Store::views), which must be there. For an engine outside of stores it is a store
+//! [with its views](factum_core::WithViews) in there.
 
+pub mod outside;
 pub mod paging;
 pub mod queries;
 pub mod random;
@@ -10,20 +12,27 @@ pub mod rows;
 pub mod schema;
 pub(crate) mod shelf;
 
-/// Makes one test for each case of the views suite. The harness is an expression, evaluated for each test.
+/// Makes one test for each case of the views suite, for views that live in a store. The harness is an expression, evaluated for each test.
 ///
 /// See [`conformance`](crate::conformance) for how a harness looks like.
 #[macro_export]
 macro_rules! views_suite {
     ($harness:expr) => {
+        $crate::views_suite! { @everywhere $harness }
+        $crate::views_suite! { @modules $harness,
+            rows: [
+                a_row_condition_compares_the_version_that_was_read,
+                of_many_who_read_a_row_one_writes_it,
+            ],
+        }
+    };
+    (@everywhere $harness:expr) => {
         $crate::views_suite! { @modules $harness,
             rows: [
                 a_row_is_read_as_it_was_written,
                 a_stale_write_does_not_overwrite,
                 a_delete_leaves_a_tombstone,
                 of_writes_at_one_version_the_last_counts,
-                a_row_condition_compares_the_version_that_was_read,
-                of_many_who_read_a_row_one_writes_it,
                 a_document_that_does_not_fit_its_definition_is_poison,
                 a_restart_keeps_rows_tombstones_and_the_active_generation,
                 hostile_ids_and_values_are_kept_apart,
@@ -73,5 +82,32 @@ macro_rules! views_suite {
                 });
             }
         )*
+    };
+}
+
+/// Makes one test for each case of the views suite, for views [outside](factum_core::views::outside) of the store. The
+/// harness is an expression, evaluated for each test.
+///
+/// See [`conformance`](crate::conformance) for how a harness looks like.
+#[macro_export]
+macro_rules! outside_views_suite {
+    ($harness:expr) => {
+        $crate::views_suite! { @everywhere $harness }
+        $crate::views_suite! { @modules $harness,
+            outside: [
+                rows_are_written_by_the_owner_of_their_projection_alone,
+                a_batch_that_was_applied_is_not_applied_again,
+                a_checkpoint_moves_with_its_rows_or_not_at_all,
+                a_former_owner_can_do_nothing,
+                an_owner_finds_out_without_writing_whether_it_still_is,
+                a_commit_can_not_write_rows_and_something_else,
+                what_a_projection_skips_is_recorded_in_the_store,
+                a_generation_goes_on_where_it_was_and_is_forgotten,
+                another_fingerprint_starts_over,
+                readers_are_shown_how_far_the_rows_have_come,
+                a_new_epoch_sees_nothing_of_the_old,
+                a_second_process_sees_the_same_views,
+            ],
+        }
     };
 }

@@ -1,8 +1,8 @@
 //! What the cases of the views suite are written with: a view with rows in it.
 
 use factum_core::{
-    Commit, CommitError, FieldKind, Json, Position, ProjectionName, Query, Row, Rows,
-    ViewDefinition, ViewName, ViewRef, ViewWrite, Views,
+    At, Commit, CommitError, FieldKind, Input, Json, LogInput, Position, ProjectionName, Query,
+    Row, Rows, ViewDefinition, ViewName, ViewRef, ViewWrite, Views,
 };
 
 use crate::conformance::store::{StoreHarness, world::World};
@@ -16,6 +16,15 @@ pub(crate) fn definition(name: &str) -> ViewDefinition {
         .field("flag", FieldKind::Boolean)
         .index(["flag", "number"])
         .index(["text"])
+}
+
+/// The projection that keeps a view of this suite.
+fn keeper(view: &ViewName) -> ProjectionName {
+    ProjectionName::of(if view.as_str() == "stock" {
+        "stock"
+    } else {
+        "orders"
+    })
 }
 
 /// The document whose text is `text`.
@@ -100,22 +109,73 @@ impl Shelf {
 
     /// Commits writes.
     pub(crate) async fn write(&self, views: Vec<ViewWrite>) {
-        self.world
-            .apply(Commit {
-                views,
-                ..self.world.commit()
-            })
-            .await;
+        for commit in self.commits(views).await {
+            self.world.apply(commit).await;
+        }
     }
 
     /// Commits writes that must be refused.
     pub(crate) async fn refuse(&self, views: Vec<ViewWrite>) -> CommitError {
-        self.world
-            .refuse(Commit {
+        let mut commits = self.commits(views).await;
+        let commit = commits.pop().expect("a case writes something");
+        assert!(commits.is_empty(), "a case is refused one commit");
+        self.world.refuse(commit).await
+    }
+
+    /// The commits that write something. Views in the store take it in any; those outside take it from the owner of a
+    /// projection, one for each generation.
+    async fn commits(&self, views: Vec<ViewWrite>) -> Vec<Commit> {
+        if self.views().capabilities().atomic {
+            return vec![Commit {
                 views,
                 ..self.world.commit()
-            })
-            .await
+            }];
+        }
+        let mut groups: Vec<((ProjectionName, u32), Vec<ViewWrite>)> = Vec::new();
+        for write in views {
+            let owner = match &write {
+                ViewWrite::Put { view, .. } | ViewWrite::Delete { view, .. } => {
+                    (keeper(&view.view), view.generation)
+                }
+                ViewWrite::Activate {
+                    projection,
+                    generation,
+                } => (projection.clone(), *generation),
+                ViewWrite::Sql { .. } => panic!("no case writes own SQL"),
+            };
+            match groups.iter_mut().find(|(known, _)| *known == owner) {
+                Some((_, writes)) => writes.push(write),
+                None => groups.push((owner, vec![write])),
+            }
+        }
+        let mut commits = Vec::new();
+        for ((projection, generation), views) in groups {
+            let input = self.claim(&projection, generation).await;
+            commits.push(Commit {
+                input: Input::Log(input),
+                views,
+                ..self.world.commit()
+            });
+        }
+        commits
+    }
+
+    /// Becomes the owner of a generation, which has taken one more record of the log.
+    pub(crate) async fn claim(&self, projection: &ProjectionName, generation: u32) -> LogInput {
+        let store = &self.world.store;
+        let claim = store.claim_projection(projection, generation, "shelf");
+        let claim = claim.await.expect("a projection can be claimed");
+        let to = At {
+            epoch: store.identity().epoch,
+            position: claim.checkpoint.position.next(),
+        };
+        LogInput {
+            projection: projection.clone(),
+            generation,
+            fence: claim.fence,
+            from: claim.checkpoint,
+            to,
+        }
     }
 
     /// Writes rows at version 1: an id and a document each.
