@@ -3,13 +3,15 @@
 //! An inbox row says by offsets which messages are finished, and what they were depends on the partition's content. So a
 //! backup takes each partition with it from where the slowest of its groups stands. Where the directory that it is
 //! restored into still has the topics, nothing is done. Where they are lost, they begin again with these messages at their
-//! offsets; what others had published there comes again from the logs (`set_back.rs`). Backups of several stores may bring
-//! back pieces of one partition: offsets between them are left out, as a broker may.
+//! offsets; what others had published there comes again from the logs (`set_back.rs`). Backups of several stores, and of
+//! different moments, may bring back pieces of one partition, in any order and overlapping: each puts what is missing in
+//! its place, and offsets between the pieces are left out, as a broker may.
 
 use factum_core::{Error, InboxRow, Lasts, Message, Outgoing, TopicPartition, chain::Link};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::{
+    chunk::Stored,
     place::Place,
     tables::{self, Partition},
 };
@@ -63,7 +65,8 @@ pub(crate) fn carry(backup: &Connection, live: &str, store: i64) -> Result<(), E
             )
             .doing(WHAT)?;
         let begins = first_chunk(backup, first)?.unwrap_or(watermarks.end);
-        begin_at(backup, &wanted, begins.max(watermarks.first))?;
+        let begins = begins.max(watermarks.first);
+        reach(backup, &wanted, number, begins, watermarks.end)?;
     }
     Ok(())
 }
@@ -110,72 +113,76 @@ fn put_back_partition(
         // Nothing was published, or retention has dropped all of it since.
         return Ok(());
     }
-    if there.first == there.end || carried.first == carried.end {
-        if carried.end > there.end {
-            // Nothing of what is there can be needed: retention had dropped it before the backup was made.
-            drop_all(db, wanted, number, carried.first)?;
-            append(db, backup, wanted, carried.first)?;
-        }
+    if carried.first == carried.end && carried.end <= there.end {
         return Ok(());
     }
-    let shared = there.end.min(carried.end) - 1;
-    if shared >= there.first
-        && shared >= carried.first
-        && one(db, wanted, shared)? != one(backup, wanted, shared)?
-    {
-        return Err(Error::fatal(format!(
-            "partition `{wanted}` of the directory holds other messages than those that the backup's store had read: \
-             restore into an empty directory"
-        )));
+    let (mut first, end) = (there.first.min(carried.first), there.end.max(carried.end));
+    if there.first == there.end || carried.first == carried.end {
+        // Nothing of what is there can be needed: retention had dropped it before the backup was made.
+        drop_all(db, wanted, number)?;
+        first = carried.first;
     }
-    if carried.end > there.end {
-        append(db, backup, wanted, there.end.max(carried.first))?;
+    let mut next = carried.first;
+    let mut filled = false;
+    while next < carried.end {
+        // The backup's own messages may have holes between them; at its end there is always one.
+        let slice = tables::read(backup, wanted, next, LIMIT)?;
+        filled |= fill(db, wanted, number, slice.messages)?;
+        next = slice.next;
     }
-    if carried.first < there.first {
-        // Retention may have left messages in a chunk that begins before the first one that counts.
-        let origin = tables::place(wanted, number, 0)?;
-        let begins = chunk_of(db, origin, tables::place(wanted, number, there.first)?)?;
-        let until = begins.unwrap_or(there.first).max(carried.first);
-        let mut next = carried.first;
-        while next < until.min(carried.end) {
-            let mut slice = tables::read(backup, wanted, next, LIMIT)?.messages;
-            slice.retain(|message| message.offset < until);
-            let Some(last) = slice.last() else { break };
-            let (from, after) = (slice[0].offset, last.offset + 1);
-            let messages: Vec<_> = slice.into_iter().map(outgoing).collect();
-            tables::put_chunks(db, wanted, number, from, &messages)?;
-            next = after;
-        }
-        begin_at(db, wanted, carried.first)?;
+    if filled || (first, end) != (there.first, there.end) {
+        reach(db, wanted, number, first, end)?;
     }
     Ok(())
 }
 
-/// Appends what the backup carries from offset `from` on, which lies at or behind the partition's end.
-fn append(
+/// Puts in their places those of some messages, which are in the order of their offsets, that a partition lacks. Says
+/// whether there were any. The partition's row is the caller's.
+///
+/// Between what several backups brought there are holes, of which the next one may fill a part. Nor does what lies in a
+/// chunk before the partition's first message lack: retention has left it there.
+fn fill(
     db: &Connection,
-    backup: &Connection,
     wanted: &TopicPartition,
-    from: u64,
-) -> Result<(), Error> {
-    const END: &str = "UPDATE partitions SET end_offset = ?3 WHERE topic = ?1 AND partition = ?2 AND end_offset < ?3";
-    let end_at = |end: u64| {
-        db.execute(
-            END,
-            params![wanted.topic.as_str(), wanted.partition, tables::stored(end)],
-        )
-        .doing(&format!("append to `{wanted}`"))
+    number: i64,
+    messages: Vec<Message>,
+) -> Result<bool, Error> {
+    let Some(from) = messages.first().map(|first| first.offset) else {
+        return Ok(false);
     };
-    let end = tables::watermarks(backup, wanted)?.end;
-    let mut next = from;
-    while next < end {
-        let slice = tables::read(backup, wanted, next, LIMIT)?;
-        end_at(slice.messages.first().map_or(end, |first| first.offset))?;
-        let messages: Vec<_> = slice.messages.into_iter().map(outgoing).collect();
-        tables::append(db, messages)?;
-        next = slice.next;
+    let mut carried = messages.into_iter().peekable();
+    let (mut lacking, mut other) = (Vec::new(), None);
+    tables::scan(db, wanted, number, from, |held| {
+        while let Some(before) = carried.next_if(|message| message.offset < held.offset) {
+            lacking.push(before);
+        }
+        if let Some(same) = carried.next_if(|message| message.offset == held.offset)
+            && !is(&held, &same)
+        {
+            other = Some(held.offset);
+        }
+        other.is_none() && carried.peek().is_some()
+    })?;
+    if let Some(offset) = other {
+        return Err(Error::fatal(format!(
+            "partition `{wanted}` of the directory holds other messages than those that the backup's store had read, at \
+             offset {offset}: restore into an empty directory"
+        )));
     }
-    end_at(end).map(drop)
+    lacking.extend(carried);
+    for run in lacking.chunk_by(|before, next| before.offset + 1 == next.offset) {
+        let messages: Vec<_> = run.iter().cloned().map(outgoing).collect();
+        tables::put_chunks(db, wanted, number, run[0].offset, &messages)?;
+    }
+    Ok(!lacking.is_empty())
+}
+
+/// Whether a partition holds this very message.
+fn is(held: &Stored, message: &Message) -> bool {
+    held.timestamp == message.timestamp
+        && held.key == message.key
+        && held.headers == message.headers
+        && held.value == message.value
 }
 
 /// What a group has taken of each source when it has read its partition to the end. `None`: the partition is not here.
@@ -209,41 +216,27 @@ fn outgoing(message: Message) -> Outgoing {
     }
 }
 
-fn one(db: &Connection, wanted: &TopicPartition, offset: u64) -> Result<Option<Message>, Error> {
-    let limit = ReadLimit {
-        messages: 1,
-        bytes: 0,
-    };
-    let mut messages = tables::read(db, wanted, offset, limit)?.messages;
-    Ok(messages.pop())
-}
-
 /// The offset at which the first chunk of a partition begins.
 fn first_chunk(db: &Connection, origin: Place) -> Result<Option<u64>, Error> {
     const QUERY: &str = "SELECT min(place) FROM chunks WHERE place BETWEEN ?1 AND ?2";
-    offset(db, QUERY, origin, origin.last())
-}
-
-/// The offset at which the chunk begins that holds `place`.
-fn chunk_of(db: &Connection, origin: Place, place: Place) -> Result<Option<u64>, Error> {
-    const QUERY: &str = "SELECT max(place) FROM chunks WHERE place BETWEEN ?1 AND ?2";
-    offset(db, QUERY, origin, place)
-}
-
-fn offset(db: &Connection, query: &str, from: Place, to: Place) -> Result<Option<u64>, Error> {
-    let found = db
-        .query_row(query, [from.number(), to.number()], |row| {
-            row.get::<_, Option<i64>>(0)
+    let found: Option<i64> = db
+        .query_row(QUERY, [origin.number(), origin.last().number()], |row| {
+            row.get(0)
         })
-        .optional()
         .doing("look for a chunk")?;
-    Ok(found.flatten().map(|number| Place::stored(number).offset()))
+    Ok(found.map(|number| Place::stored(number).offset()))
 }
 
-/// Lets a partition begin at `first`, and counts its bytes anew.
-fn begin_at(db: &Connection, wanted: &TopicPartition, first: u64) -> Result<(), Error> {
-    const BEGIN: &str = "UPDATE partitions SET first_offset = ?2, bytes = ?3 WHERE number = ?1";
-    let Partition { number, .. } = tables::partition(db, wanted)?;
+/// Lets a partition reach from `first` to `end`, and counts its bytes anew.
+fn reach(
+    db: &Connection,
+    wanted: &TopicPartition,
+    number: i64,
+    first: u64,
+    end: u64,
+) -> Result<(), Error> {
+    const REACH: &str =
+        "UPDATE partitions SET first_offset = ?2, end_offset = ?3, bytes = ?4 WHERE number = ?1";
     let mut bytes = 0;
     tables::scan(db, wanted, number, first, |message| {
         bytes += tables::size(
@@ -253,27 +246,17 @@ fn begin_at(db: &Connection, wanted: &TopicPartition, first: u64) -> Result<(), 
         );
         true
     })?;
-    db.execute(
-        BEGIN,
-        params![number, tables::stored(first), tables::stored(bytes)],
-    )
-    .doing(&format!("begin `{wanted}`"))
-    .map(drop)
+    let [first, end, bytes] = [first, end, bytes].map(tables::stored);
+    db.execute(REACH, [number, first, end, bytes])
+        .doing(&format!("let `{wanted}` reach from {first} to {end}"))
+        .map(drop)
 }
 
-/// Empties a partition, which goes on at `offset`.
-fn drop_all(
-    db: &Connection,
-    wanted: &TopicPartition,
-    number: i64,
-    offset: u64,
-) -> Result<(), Error> {
+/// Drops all messages of a partition. Its row is the caller's.
+fn drop_all(db: &Connection, wanted: &TopicPartition, number: i64) -> Result<(), Error> {
     const DROP: &str = "DELETE FROM chunks WHERE place BETWEEN ?1 AND ?2";
-    const EMPTY: &str =
-        "UPDATE partitions SET first_offset = ?2, end_offset = ?2, bytes = 0 WHERE number = ?1";
     let origin = tables::place(wanted, number, 0)?;
     db.execute(DROP, [origin.number(), origin.last().number()])
-        .and_then(|_| db.execute(EMPTY, params![number, tables::stored(offset)]))
-        .doing(&format!("begin `{wanted}`"))
+        .doing(&format!("empty `{wanted}`"))
         .map(drop)
 }

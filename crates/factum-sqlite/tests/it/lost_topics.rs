@@ -113,7 +113,8 @@ impl World {
         let row = reader.claim_inbox(&inbox, Start::Beginning, 0).await;
         let fence = row.expect("it is claimed").fence;
         for offset in finished {
-            let seen = (0..10).map(|offset| Seen {
+            let head = self.order.head().await.expect("there is a head");
+            let seen = (0..head.position.0).map(|offset| Seen {
                 from: offset,
                 offset,
                 void: false,
@@ -152,6 +153,24 @@ fn restore(backup: &Path, into: &Directory) -> Result<(), factum_core::Error> {
     Sqlite::restore(backup, &into.options(), &restore).map(drop)
 }
 
+/// What the partition holds, by offset, and how far it reaches.
+async fn held(sqlite: &Sqlite) -> (Vec<(u64, bytes::Bytes)>, Watermarks) {
+    let broker = sqlite.broker(&env()).await.expect("the broker opens");
+    let marks = broker.watermarks(&place()).await.expect("it is there");
+    let held = broker.read(&place(), 0, 100).await.expect("they are read");
+    let held = held
+        .into_iter()
+        .map(|message| (message.offset, message.value.expect("it has one")));
+    (held.collect(), marks)
+}
+
+/// Messages as they were published at these offsets.
+fn published<const N: usize>(offsets: [u64; N]) -> Vec<(u64, bytes::Bytes)> {
+    offsets
+        .map(|at| (at, format!("{}", at + 1).into()))
+        .to_vec()
+}
+
 async fn row(sqlite: &Sqlite, service: &'static str) -> InboxRow {
     let store = store(sqlite, service).await;
     let row = store.inbox(&inbox(service)).await.expect("it is read");
@@ -186,16 +205,10 @@ async fn topics_that_are_lost_begin_again_where_groups_had_come_to_and_relays_wh
         let damages = Sqlite::verify(anew.path(), |_| {}).expect("it can be read");
         assert_eq!(damages.damages, [""; 0]);
         let sqlite = anew.open();
-        let broker = sqlite.broker(&env()).await.expect("the broker opens");
-        let marks = broker.watermarks(&place()).await.expect("it is there");
+        let (held, marks) = held(&sqlite).await;
         assert_eq!(marks, Watermarks { first: 1, end: 9 }, "of {backups:?}");
-        let held = broker.read(&place(), 0, 100).await.expect("they are read");
-        let held: Vec<_> = held
-            .iter()
-            .map(|message| (message.offset, message.value.clone().expect("it has one")))
-            .collect();
         // Those at 6 and 7 are in no backup: the group that had not come to them gets them from the source.
-        let expected = [1, 2, 3, 4, 5, 8].map(|at| (at, format!("{}", at + 1).into()));
+        let expected = published([1, 2, 3, 4, 5, 8]);
         assert_eq!(held, expected, "of {backups:?}");
         let (stock, mail) = (row(&sqlite, "stock").await, row(&sqlite, "mail").await);
         assert_eq!(
@@ -207,6 +220,47 @@ async fn topics_that_are_lost_begin_again_where_groups_had_come_to_and_relays_wh
         let relay = order.relay().await.expect("it is read");
         assert_eq!(relay.checkpoint, world.at(6), "of {backups:?}");
         assert_eq!(relay.lasts, [(Topic::of("orders"), 0, world.at(6))]);
+    }
+}
+
+/// Backups that are made while all goes on are of different moments. The partition that they remade was taken for another
+/// one, or kept its holes, according to which of them came in between.
+#[tokio::test]
+async fn backups_of_different_moments_remake_a_partition_in_any_order() {
+    let world = World::new().await;
+    let mut backups = Vec::new();
+    // How far the topic had come, which messages the group had finished, and with which the backup so begins.
+    for (service, published, finished) in [
+        ("early", 5, 5), // carries 4
+        ("slow", 8, 3),  // carries 3 to 7
+        ("quick", 8, 8), // carries 7
+        ("late", 12, 9), // carries 9 to 11
+    ] {
+        world.publish(published).await;
+        let finished: Vec<_> = (0..finished).collect();
+        let store = world.reader(service, &finished).await;
+        backups.push(world.backup(&store).await);
+    }
+    let all = [0, 1, 2, 3];
+    let orders = all.iter().flat_map(|a| all.map(|b| (*a, b)));
+    for (a, b) in orders.filter(|(a, b)| a != b) {
+        let rest: Vec<_> = all.into_iter().filter(|c| ![a, b].contains(c)).collect();
+        for order in [[a, b, rest[0], rest[1]], [a, b, rest[1], rest[0]]] {
+            let anew = Directory::new();
+            for backup in order {
+                restore(&backups[backup], &anew)
+                    .unwrap_or_else(|error| panic!("{order:?}: {backup} is refused: {error:#}"));
+            }
+            let damages = Sqlite::verify(anew.path(), |_| {}).expect("it can be read");
+            assert_eq!(damages.damages, [""; 0], "in the order {order:?}");
+            let (held, marks) = held(&anew.open()).await;
+            assert_eq!(
+                held,
+                published([3, 4, 5, 6, 7, 9, 10, 11]),
+                "in the order {order:?}"
+            );
+            assert_eq!(marks, Watermarks { first: 3, end: 12 });
+        }
     }
 }
 
