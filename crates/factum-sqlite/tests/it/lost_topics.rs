@@ -264,6 +264,36 @@ async fn backups_of_different_moments_remake_a_partition_in_any_order() {
     }
 }
 
+/// Messages behind a hole were put right behind those before it, at offsets at which groups had finished others.
+#[tokio::test]
+async fn a_backup_of_a_partition_with_holes_keeps_its_offsets() {
+    let world = World::new().await;
+    world.publish(5).await;
+    let early = world.reader("early", &[0, 1, 2]).await;
+    let early = world.backup(&early).await;
+    world.publish(9).await;
+    let late = world.reader("late", &[0, 1, 2, 3, 4, 5, 6]).await;
+    let late = world.backup(&late).await;
+    let torn = Directory::new();
+    for backup in [&early, &late] {
+        restore(backup, &torn).expect("it is restored");
+    }
+    let sqlite = torn.open();
+    let expected = (published([3, 4, 7, 8]), Watermarks { first: 3, end: 9 });
+    assert_eq!(held(&sqlite).await, expected);
+    let again = torn.path().join("again.backup");
+    let store = store(&sqlite, "early").await;
+    store.backup(&again).await.expect("a backup is written");
+
+    for backups in [vec![&again], vec![&late, &again]] {
+        let anew = Directory::new();
+        for backup in &backups {
+            restore(backup, &anew).expect("it is restored");
+        }
+        assert_eq!(held(&anew.open()).await, expected, "of {backups:?}");
+    }
+}
+
 /// A restore that goes on beside living topics must not touch them, nor have anything published again.
 #[tokio::test]
 async fn topics_that_are_whole_stay_as_they_are() {
