@@ -116,7 +116,8 @@ impl Sqlite {
     /// milliseconds. Blocks until it is done.
     ///
     /// Other stores of the directory and the topics are left alone, as far as they are whole. Where topics were lost, they
-    /// begin again with the messages that the backup carries, at their offsets, and each relay that has published what no
+    /// begin again with the messages that the backup carries, at their offsets and with their times, and retention counts
+    /// from the restore for them; each relay that has published what no
     /// group can come to have any more is set back.
     ///
     /// # Errors
@@ -145,7 +146,7 @@ impl Sqlite {
             let transaction = connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .doing(WHAT)?;
-            broker::put_back(&transaction, &connect(&backup)?)?;
+            broker::put_back(&transaction, &connect(&backup)?, restore.at)?;
             let identity = replace(&transaction, &backup, restore, known.as_ref().ok())?;
             set_back::set_back(&transaction)?;
             transaction.commit().doing(WHAT)?;

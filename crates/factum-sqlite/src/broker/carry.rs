@@ -5,9 +5,12 @@
 //! restored into still has the topics, nothing is done. Where they are lost, they begin again with these messages at their
 //! offsets; what others had published there comes again from the logs (`set_back.rs`). Backups of several stores, and of
 //! different moments, may bring back pieces of one partition, in any order and overlapping: each puts what is missing in
-//! its place, and offsets between the pieces are left out, as a broker may.
+//! its place, and offsets between the pieces are left out, as a broker may. Messages keep the times at which they were
+//! published, which consumers see; retention counts from the restore for them, or it would take them at the first start.
 
-use factum_core::{Error, InboxRow, Lasts, Message, Outgoing, TopicPartition, chain::Link};
+use factum_core::{
+    Error, InboxRow, Lasts, Message, Outgoing, Timestamp, TopicPartition, chain::Link,
+};
 use rusqlite::{Connection, params};
 
 use super::{
@@ -15,7 +18,7 @@ use super::{
     place::Place,
     tables::{self, Partition},
 };
-use crate::{error::Doing, inbox};
+use crate::{error::Doing, inbox, number::micros};
 use factum_core::groups::ReadLimit;
 
 /// How much is copied at a time.
@@ -71,12 +74,12 @@ pub(crate) fn carry(backup: &Connection, live: &str, store: i64) -> Result<(), E
     Ok(())
 }
 
-/// Gives back to the topics of `db` what they have lost of those that the backup carries.
+/// Gives back to the topics of `db` what they have lost of those that the backup carries. Retention counts from `at` for it.
 ///
 /// # Errors
 ///
 /// Class fatal when the directory has a topic of the same name that is another one.
-pub(crate) fn put_back(db: &Connection, backup: &Connection) -> Result<(), Error> {
+pub(crate) fn put_back(db: &Connection, backup: &Connection, at: Timestamp) -> Result<(), Error> {
     for spec in tables::topics(backup)? {
         let there = tables::topics(db)?
             .into_iter()
@@ -93,7 +96,7 @@ pub(crate) fn put_back(db: &Connection, backup: &Connection) -> Result<(), Error
         }
     }
     for wanted in super::partitions(backup)? {
-        put_back_partition(db, backup, &wanted)?;
+        put_back_partition(db, backup, &wanted, at)?;
     }
     Ok(())
 }
@@ -102,6 +105,7 @@ fn put_back_partition(
     db: &Connection,
     backup: &Connection,
     wanted: &TopicPartition,
+    at: Timestamp,
 ) -> Result<(), Error> {
     let carried = tables::watermarks(backup, wanted)?;
     let Partition {
@@ -132,6 +136,11 @@ fn put_back_partition(
     }
     if filled || (first, end) != (there.first, there.end) {
         reach(db, wanted, number, first, end)?;
+    }
+    if filled {
+        const RESTORED: &str = "UPDATE partitions SET restored = ?2 WHERE number = ?1";
+        db.execute(RESTORED, [number, micros(at)])
+            .doing(&format!("restore `{wanted}`"))?;
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub(super) struct Partition {
     pub(super) number: i64,
     pub(super) watermarks: Watermarks,
     bytes: u64,
+    /// When a restore last brought messages back.
+    restored: Option<Timestamp>,
 }
 
 /// How far a partition reaches after an append, and how many bytes came to it.
@@ -53,7 +55,7 @@ pub(super) fn stored(number: u64) -> i64 {
 
 pub(super) fn partition(db: &Connection, wanted: &TopicPartition) -> Result<Partition, Error> {
     const QUERY: &str = "
-        SELECT number, first_offset, end_offset, bytes
+        SELECT number, first_offset, end_offset, bytes, restored
         FROM partitions
         WHERE topic = ?1 AND partition = ?2";
     let read = |row: &rusqlite::Row<'_>| {
@@ -64,6 +66,7 @@ pub(super) fn partition(db: &Connection, wanted: &TopicPartition) -> Result<Part
                 end: row.get::<_, i64>(2)?.cast_unsigned(),
             },
             bytes: row.get::<_, i64>(3)?.cast_unsigned(),
+            restored: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_micros),
         })
     };
     let found = db
@@ -411,6 +414,7 @@ pub(super) fn expired(
         number,
         watermarks,
         bytes,
+        restored,
     } = partition(db, wanted)?;
     let mut expired = Expired {
         watermarks,
@@ -429,6 +433,8 @@ pub(super) fn expired(
                 value,
             } = message;
             let bytes = size(key.as_ref(), &headers, value.as_deref());
+            // What a restore brought back is kept as long as if it had been published then.
+            let timestamp = restored.map_or(timestamp, |restored| timestamp.max(restored));
             if keep.expired(
                 expired.left,
                 [Age {

@@ -3,12 +3,13 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use factum_core::{
     At, Broker as _, Commit, Disposition, Epoch, ExpectedVersion, Group, Headers, InboxId,
-    InboxRow, Input, Lane, MessageInput, Outgoing, RelayInput, Seen, Start, Store as _, Topic,
-    TopicPartition, TopicSpec, Watermarks, chain::Link,
+    InboxRow, Input, Lane, MessageInput, Outgoing, RelayInput, Seen, Start, Store as _, Timestamp,
+    Topic, TopicPartition, TopicSpec, Watermarks, chain::Link,
 };
 use factum_sqlite::{Restore, Sqlite, SqliteBroker, SqliteStore};
 
@@ -145,8 +146,12 @@ impl World {
 }
 
 fn restore(backup: &Path, into: &Directory) -> Result<(), factum_core::Error> {
+    restore_at(AT, backup, into)
+}
+
+fn restore_at(at: Timestamp, backup: &Path, into: &Directory) -> Result<(), factum_core::Error> {
     let restore = Restore {
-        at: AT,
+        at,
         epoch_min: Epoch(0),
         reason: "a lost disk".into(),
     };
@@ -292,6 +297,39 @@ async fn a_backup_of_a_partition_with_holes_keeps_its_offsets() {
         }
         assert_eq!(held(&anew.open()).await, expected, "of {backups:?}");
     }
+}
+
+/// The messages of a backup that was older than the topic's retention were dropped at the first start, before the groups
+/// that had not finished them could read them.
+#[tokio::test]
+async fn what_a_restore_brings_back_is_kept_as_long_as_if_it_were_new() {
+    let world = World::new().await;
+    world.publish(5).await;
+    let hour = Duration::from_hours(1);
+    let spec = TopicSpec {
+        retention: Some(hour),
+        ..TopicSpec::new(Topic::of("orders"), 4)
+    };
+    world.broker.ensure_topic(&spec).await.expect("it is kept");
+    let stock = world.reader("stock", &[0, 1, 2]).await;
+    let stock = world.backup(&stock).await;
+    let anew = Directory::new();
+    let at = AT + 24 * hour;
+    restore_at(at, &stock, &anew).expect("it is restored");
+
+    let sqlite = anew.open();
+    let expected = (published([3, 4]), Watermarks { first: 3, end: 5 });
+    for minutes in [0, 59] {
+        let now = at + Duration::from_mins(minutes);
+        let broker = sqlite.broker(&env()).await.expect("the broker opens");
+        broker.sweep(now).await.expect("it is swept");
+        assert_eq!(held(&sqlite).await, expected, "{minutes} minutes later");
+        let held = broker.read(&place(), 0, 1).await.expect("it is read");
+        assert_eq!(held[0].timestamp, AT, "it was published when it was");
+    }
+    let broker = sqlite.broker(&env()).await.expect("the broker opens");
+    broker.sweep(at + 2 * hour).await.expect("it is swept");
+    assert_eq!(held(&sqlite).await.0, []);
 }
 
 /// A restore that goes on beside living topics must not touch them, nor have anything published again.

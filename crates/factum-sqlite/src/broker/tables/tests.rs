@@ -6,8 +6,12 @@ use super::*;
 
 fn database() -> Connection {
     let db = Connection::open_in_memory().unwrap();
-    db.execute_batch(include_str!("../../migrations/0002_topics.sql"))
-        .unwrap();
+    for migration in [
+        include_str!("../../migrations/0002_topics.sql"),
+        include_str!("../../migrations/0007_restored.sql"),
+    ] {
+        db.execute_batch(migration).unwrap();
+    }
     put_topic(&db, &TopicSpec::new(Topic::of("t"), 2)).unwrap();
     db
 }
