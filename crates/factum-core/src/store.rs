@@ -475,11 +475,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// in the lane of a message without a key, so that nobody asks for it.
     async fn parked_lanes(&self, inbox: &InboxId, limit: usize) -> Result<Vec<Lane>, Error>;
 
-    /// What was answered to the command with this idempotency key, with the hash of its request.
+    /// What was answered to the command with this idempotency key, with the hash of its request, as far as a commit at
+    /// `at` would still be told so: an answer that has expired by then is none, dropped or not.
     async fn answered(
         &self,
         scope: &str,
         key: &str,
+        at: Timestamp,
     ) -> Result<Option<(u64, crate::Answered)>, Error>;
 
     /// The audit record, newest first, at most `limit`: from the newest of all, or from the newest of those whose

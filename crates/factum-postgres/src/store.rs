@@ -473,10 +473,16 @@ impl Store for PostgresStore {
         found.iter().map(parked_read::lane_of).collect()
     }
 
-    async fn answered(&self, scope: &str, key: &str) -> Result<Option<(u64, Answered)>, Error> {
+    async fn answered(
+        &self,
+        scope: &str,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<Option<(u64, Answered)>, Error> {
         let call = answers::known(&self.shared.schema, std::iter::once((scope, key)));
         let row = self.row(call, "look up an answer").await?;
         let found = row.map(|row| answers::decode(&row)).transpose()?;
+        let found = found.filter(|(_, remembered)| remembered.expires > at);
         Ok(found.map(|(_, remembered)| (remembered.request, remembered.answered)))
     }
 

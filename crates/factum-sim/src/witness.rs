@@ -248,8 +248,13 @@ impl Store for Witness {
         self.inner.parked_lanes(inbox, limit).await
     }
 
-    async fn answered(&self, scope: &str, key: &str) -> Result<Option<(u64, Answered)>, Error> {
-        self.inner.answered(scope, key).await
+    async fn answered(
+        &self,
+        scope: &str,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<Option<(u64, Answered)>, Error> {
+        self.inner.answered(scope, key, at).await
     }
 
     async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<Audited>, Error> {

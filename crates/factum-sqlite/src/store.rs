@@ -449,12 +449,18 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn answered(&self, scope: &str, key: &str) -> Result<Option<(u64, Answered)>, Error> {
+    async fn answered(
+        &self,
+        scope: &str,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<Option<(u64, Answered)>, Error> {
         let (scope, key) = (scope.to_string(), key.to_string());
         let found = self
             .read_brief(move |connection, store| answers::look_up(connection, store, &scope, &key))
             .await?;
-        Ok(found.map(|(request, answered, _)| (request, answered)))
+        let remembered = found.filter(|(_, _, expires)| *expires > at);
+        Ok(remembered.map(|(request, answered, _)| (request, answered)))
     }
 
     async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<Audited>, Error> {

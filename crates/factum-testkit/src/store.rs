@@ -319,8 +319,13 @@ impl Store for MemoryStore {
         Ok(self.disk.read(|state| state.parked.lanes(inbox, limit)))
     }
 
-    async fn answered(&self, scope: &str, key: &str) -> Result<Option<(u64, Answered)>, Error> {
-        Ok(self.disk.read(|state| state.answers.get(scope, key)))
+    async fn answered(
+        &self,
+        scope: &str,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<Option<(u64, Answered)>, Error> {
+        Ok(self.disk.read(|state| state.answers.get(scope, key, at)))
     }
 
     async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<Audited>, Error> {

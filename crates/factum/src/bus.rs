@@ -233,7 +233,7 @@ impl Commands {
         let known = self
             .core
             .store
-            .answered(&idempotency.scope, &idempotency.key)
+            .answered(&idempotency.scope, &idempotency.key, self.core.env.now())
             .await;
         match known.map_err(CommandError::Failed)? {
             None => Ok(None),

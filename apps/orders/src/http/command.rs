@@ -113,7 +113,7 @@ impl Shop {
             .platform
             .service(role)
             .store()
-            .answered(&asked.scope, key)
+            .answered(&asked.scope, key, self.env.now())
             .await?
             .is_some())
     }

@@ -130,7 +130,7 @@ calls! {
     parked_counts() -> Result<Vec<ParkedCount>, Error>;
     next_retry(inbox: &InboxId) -> Result<Option<Timestamp>, Error>;
     parked_lanes(inbox: &InboxId, limit: usize) -> Result<Vec<Lane>, Error>;
-    answered(scope: &str, key: &str) -> Result<Option<(u64, Answered)>, Error>;
+    answered(scope: &str, key: &str, at: Timestamp) -> Result<Option<(u64, Answered)>, Error>;
     audit(before: Option<u64>, limit: usize) -> Result<Vec<Audited>, Error>;
     prune(prune: Prune) -> Result<u64, Error>;
 }

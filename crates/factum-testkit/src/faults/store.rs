@@ -481,11 +481,16 @@ impl Store for FaultyStore {
         .await
     }
 
-    async fn answered(&self, scope: &str, key: &str) -> Result<Option<(u64, Answered)>, Error> {
+    async fn answered(
+        &self,
+        scope: &str,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<Option<(u64, Answered)>, Error> {
         self.run(
             Call::Read,
             format!("answer to {scope}/{key}"),
-            self.inner.answered(scope, key),
+            self.inner.answered(scope, key, at),
         )
         .await
     }

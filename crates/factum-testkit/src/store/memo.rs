@@ -67,10 +67,10 @@ impl Answers {
         );
     }
 
-    /// What was answered, with the hash of the request.
-    pub(super) fn get(&self, scope: &str, key: &str) -> Option<(u64, Answered)> {
+    /// What was answered and is remembered at a time, with the hash of the request.
+    pub(super) fn get(&self, scope: &str, key: &str, at: Timestamp) -> Option<(u64, Answered)> {
         let answer = self.0.get(scope)?.get(key)?;
-        Some((answer.request, answer.answered.clone()))
+        (answer.expires > at).then(|| (answer.request, answer.answered.clone()))
     }
 
     /// Drops what expired before a time, and says how many that were.

@@ -115,6 +115,35 @@ async fn a_command_sent_again_gets_the_same_answer_and_happens_once() {
     assert_eq!(commands.load::<Account>(&id).await.unwrap().0.balance, 5);
 }
 
+/// An answer that had expired was still there until it was dropped: another command with its key was refused.
+#[tokio::test]
+async fn an_idempotency_key_is_free_when_its_answer_has_expired() {
+    let world = World::new(12);
+    let running = world.start().await;
+    let commands = running.service("accounts").unwrap().commands();
+    let id = id();
+    let deposit = async |request| {
+        let options = CommandOptions {
+            idempotency: Some(Idempotency {
+                scope: "POST /deposits".into(),
+                key: "k-1".into(),
+                request,
+                answer: Bytes::from_static(b"done"),
+                remember: Duration::from_mins(1),
+            }),
+            ..CommandOptions::default()
+        };
+        let done = commands.execute_with::<Account>(&id, AccountCommand::Deposit(5), options);
+        done.await.map(|executed| executed.repeated.is_some())
+    };
+    assert!(!deposit(7).await.unwrap());
+    world.env.advance(Duration::from_secs(59));
+    assert!(deposit(7).await.unwrap());
+    world.env.advance(Duration::from_secs(1));
+    assert!(!deposit(8).await.unwrap());
+    assert_eq!(commands.load::<Account>(&id).await.unwrap().0.balance, 10);
+}
+
 #[tokio::test]
 async fn a_panic_in_a_decision_fails_that_command_alone() {
     let world = World::new(5);

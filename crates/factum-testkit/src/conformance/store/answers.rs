@@ -40,7 +40,7 @@ pub async fn a_command_sent_again_gets_the_answer_of_the_first(harness: &dyn Sto
     assert_eq!(
         world
             .store
-            .answered("orders", "k")
+            .answered("orders", "k", at(0))
             .await
             .expect("an answer reads"),
         None
@@ -75,7 +75,7 @@ pub async fn a_command_sent_again_gets_the_answer_of_the_first(harness: &dyn Sto
     assert_eq!(
         world
             .store
-            .answered("orders", "k")
+            .answered("orders", "k", at(0))
             .await
             .expect("an answer reads"),
         Some((7, expected))
@@ -146,10 +146,16 @@ pub async fn an_expired_key_is_free_again(harness: &dyn StoreHarness) {
     };
     world.apply(at_second(0, 1)).await;
     answered(world.refuse(at_second(3599, 1)).await);
+    // Whoever asks before committing is told what the commit would be, though the row is still there.
+    for (seconds, request) in [(3599, Some(1)), (3600, None), (3601, None)] {
+        let known = world.store.answered("orders", "k", at(seconds)).await;
+        let known = known.expect("an answer reads");
+        assert_eq!(known.map(|(request, _)| request), request, "at {seconds}");
+    }
     world.apply(at_second(3601, 2)).await;
     let known = world
         .store
-        .answered("orders", "k")
+        .answered("orders", "k", at(0))
         .await
         .expect("an answer reads");
     assert_eq!(known.map(|(request, _)| request), Some(2));
@@ -182,7 +188,7 @@ pub async fn an_expired_key_is_free_again(harness: &dyn StoreHarness) {
     assert_eq!(
         world
             .store
-            .answered("orders", "k")
+            .answered("orders", "k", at(0))
             .await
             .expect("an answer reads"),
         None

@@ -66,7 +66,7 @@ async fn traces(world: &World, owner: &Owner, view: Option<&ViewRef>) -> String 
             .await
             .expect("the audit record reads"),
         store
-            .answered("scope", "key")
+            .answered("scope", "key", at(0))
             .await
             .expect("an answer reads"),
         store.projections().await.expect("projections are listed"),

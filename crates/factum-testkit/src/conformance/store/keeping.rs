@@ -338,7 +338,7 @@ pub async fn pruning_drops_what_has_expired_and_nothing_else(harness: &dyn Store
     assert!(
         world
             .store
-            .answered("orders", "k20")
+            .answered("orders", "k20", at(0))
             .await
             .expect("an answer reads")
             .is_none()
@@ -346,7 +346,7 @@ pub async fn pruning_drops_what_has_expired_and_nothing_else(harness: &dyn Store
     assert!(
         world
             .store
-            .answered("orders", "k30")
+            .answered("orders", "k30", at(0))
             .await
             .expect("an answer reads")
             .is_some()
