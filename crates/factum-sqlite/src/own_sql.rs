@@ -1,18 +1,18 @@
 //! Own SQL: an application's tables beside Factum's, written in the same commit.
 //!
 //! A statement may touch the tables of its own service alone: those whose names begin with the service's name
-//! and `__`. SQLite asks for each table that a statement is prepared with, so that nothing gets past it. A
-//! statement that fails is undone to a savepoint, and its commit is poison; its neighbours don't notice.
+//! and `__`. SQLite asks for each table that a statement is prepared with, so that nothing gets past it; of one that
+//! renames a table it tells the old name alone, so that the tables are looked through behind it. A statement that fails is undone to a savepoint, and its commit is poison; its neighbours don't notice.
 //!
 //! Whose a table is must be certain, since a restore drops a service's tables. What stands for a service's name has
 //! no `__` in it and no `_` at its end, so that the first `__` of a table's name ends it: `order__history_x` is of
 //! `order`, and `order_history__x` of `order-history`. Services whose names come to the same can't share a file.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use factum_core::{Error, ServiceName, SqlValue};
 use rusqlite::{
-    Connection, ErrorCode,
+    Connection, ErrorCode, ffi,
     hooks::{AuthAction, AuthContext, Authorization},
     params_from_iter,
     types::{Value, ValueRef},
@@ -104,6 +104,9 @@ fn is_views(table: &str) -> bool {
 thread_local! {
     /// The prefix that statements prepared on this thread are confined to; none for Factum's own.
     static CONFINED: RefCell<Option<String>> = const { RefCell::new(None) };
+
+    /// Whether a statement that was prepared on this thread since may give a table another name.
+    static ALTERS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Lets SQLite ask for each table of a statement, on a connection that may be given own SQL.
@@ -111,7 +114,12 @@ pub(crate) fn guard(connection: &mut Connection) -> Result<(), Error> {
     let ask = |context: AuthContext<'_>| {
         CONFINED.with_borrow(|confined| match confined {
             None => Authorization::Allow,
-            Some(prefix) => authorize(prefix, context.action),
+            Some(prefix) => {
+                if let AuthAction::AlterTable { .. } = context.action {
+                    ALTERS.set(true);
+                }
+                authorize(prefix, context.action)
+            }
         })
     };
     connection
@@ -183,7 +191,8 @@ pub(crate) fn read(
 ) -> Result<Vec<Vec<SqlValue>>, Error> {
     let prefix = prefix(service);
     CONFINED.set(Some(prefix.clone()));
-    let result = read_confined(connection, statement, parameters, limit);
+    ALTERS.set(false);
+    let result = read_confined(connection, &prefix, statement, parameters, limit);
     CONFINED.set(None);
     result.map_err(|error| {
         let shown: String = statement.chars().take(60).collect();
@@ -208,12 +217,18 @@ pub(crate) fn read(
 
 fn read_confined(
     connection: &Connection,
+    prefix: &str,
     statement: &str,
     parameters: &[SqlValue],
     limit: usize,
 ) -> rusqlite::Result<Vec<Vec<SqlValue>>> {
     // Prepared anew each time: a cached statement would have been asked about under another confinement.
     let mut prepared = connection.prepare(statement)?;
+    let others = if ALTERS.get() {
+        Some(tables_of_others(connection, prefix)?)
+    } else {
+        None
+    };
     let columns = prepared.column_count();
     let mut rows = prepared.query(params_from_iter(parameters.iter().map(own_value)))?;
     let mut found = Vec::new();
@@ -228,7 +243,26 @@ fn read_confined(
             break;
         }
     }
+    if let Some(others) = others
+        && tables_of_others(connection, prefix)? != others
+    {
+        // As SQLite would say, had it asked about the new name.
+        let denied = ffi::Error::new(ffi::SQLITE_AUTH);
+        return Err(rusqlite::Error::SqliteFailure(denied, None));
+    }
     Ok(found)
+}
+
+/// How many tables and views are not own ones of the service with this prefix.
+fn tables_of_others(connection: &Connection, prefix: &str) -> rusqlite::Result<usize> {
+    let mut statement = connection
+        .prepare("SELECT name FROM main.sqlite_schema WHERE type IN ('table', 'view')")?;
+    let mut names = statement.query([])?;
+    let mut others = 0;
+    while let Some(row) = names.next()? {
+        others += usize::from(!is_own(prefix, row.get_ref(0)?.as_str()?));
+    }
+    Ok(others)
 }
 
 /// A value as SQLite takes it.

@@ -158,6 +158,9 @@ async fn own_sql_touches_the_tables_of_its_service_only() {
         "CREATE TABLE payment__u (n INTEGER)",
         "DROP TABLE records",
         "ALTER TABLE records ADD COLUMN n INTEGER",
+        "ALTER TABLE order__t RENAME TO payment__u",
+        "ALTER TABLE order__t RENAME TO totals",
+        "alter table \"order__t\" rename to \"Records_2\"",
         "CREATE INDEX order__i ON records (stream)",
         "CREATE TRIGGER order__x AFTER INSERT ON records BEGIN DELETE FROM order__t; END",
         "CREATE TEMP TABLE order__temp (n INTEGER)",
@@ -189,6 +192,14 @@ async fn own_sql_touches_the_tables_of_its_service_only() {
         .await;
     let text = error.expect_err("it is refused").to_string();
     assert!(text.contains("whose names begin with `order__`"), "{text}");
+    for statement in [
+        "ALTER TABLE order__t RENAME TO order__u",
+        "ALTER TABLE order__u RENAME COLUMN n TO m",
+        "ALTER TABLE order__u ADD COLUMN payment__t INTEGER",
+        "ALTER TABLE order__u RENAME TO order__t",
+    ] {
+        run(&order, statement).await;
+    }
     // A trigger is made by one statement and fires within another: it is asked about then.
     run(
         &order,
