@@ -15,7 +15,7 @@ use super::tables::size;
 /// How many messages of a partition are kept.
 const MESSAGES_MAX: usize = 512;
 
-/// How many bytes all messages have together: each partition has an equal share.
+/// How many bytes all messages of all partitions have together.
 const BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// What a message takes besides its bytes.
@@ -23,7 +23,10 @@ const OVERHEAD_BYTES: u64 = 300;
 
 /// The last messages of all partitions.
 #[derive(Debug, Default)]
-pub(super) struct Newest(BTreeMap<TopicPartition, Part>);
+pub(super) struct Newest {
+    parts: BTreeMap<TopicPartition, Part>,
+    bytes: u64,
+}
 
 /// Those of one, without a gap, up to its end.
 #[derive(Debug, Default)]
@@ -41,11 +44,11 @@ impl Newest {
         first: u64,
         messages: impl Iterator<Item = Message>,
     ) {
-        let partitions = self.0.len().max(1) as u64;
-        let part = match self.0.get_mut(partition) {
+        let part = match self.parts.get_mut(partition) {
             Some(part) => part,
-            None => self.0.entry(partition.clone()).or_default(),
+            None => self.parts.entry(partition.clone()).or_default(),
         };
+        self.bytes -= part.bytes;
         part.first = part.first.max(first);
         for message in messages {
             let follows = |last: &Message| last.offset + 1 == message.offset;
@@ -56,17 +59,23 @@ impl Newest {
             part.bytes += weight(&message);
             part.messages.push_back(message);
         }
-        while part.messages.len() > MESSAGES_MAX || part.bytes > BYTES_MAX / partitions {
-            let Some(oldest) = part.messages.pop_front() else {
+        part.shorten(MESSAGES_MAX, BYTES_MAX);
+        self.bytes += part.bytes;
+        while self.bytes > BYTES_MAX {
+            // The largest gives its older half, so that the others are looked through once for many appends. What is
+            // quiet keeps its messages beside what is busy.
+            let Some(largest) = self.parts.values_mut().max_by_key(|part| part.bytes) else {
                 break;
             };
-            part.bytes -= weight(&oldest);
+            let before = largest.bytes;
+            largest.shorten(MESSAGES_MAX, before / 2);
+            self.bytes -= before - largest.bytes;
         }
     }
 
     /// A partition begins at `first` now.
     pub(super) fn trim(&mut self, partition: &TopicPartition, first: u64) {
-        if let Some(part) = self.0.get_mut(partition) {
+        if let Some(part) = self.parts.get_mut(partition) {
             part.first = part.first.max(first);
         }
     }
@@ -78,7 +87,7 @@ impl Newest {
         offset: u64,
         limit: ReadLimit,
     ) -> Option<Slice> {
-        let part = self.0.get(partition)?;
+        let part = self.parts.get(partition)?;
         let oldest = part.messages.front()?.offset;
         let from = offset.max(part.first);
         let begin = usize::try_from(from.checked_sub(oldest)?).ok()?;
@@ -109,6 +118,18 @@ impl Newest {
                 end,
             },
         })
+    }
+}
+
+impl Part {
+    /// Leaves so many of the newest messages at most, with so many bytes.
+    fn shorten(&mut self, messages: usize, bytes: u64) {
+        while self.messages.len() > messages || self.bytes > bytes {
+            let Some(oldest) = self.messages.pop_front() else {
+                break;
+            };
+            self.bytes -= weight(&oldest);
+        }
     }
 }
 
@@ -203,9 +224,41 @@ mod tests {
             0,
             (0..30).map(|offset| message(offset, 1024 * 1024)),
         );
-        let part = &newest.0[&orders()];
+        let part = &newest.parts[&orders()];
         assert!(part.bytes <= BYTES_MAX);
         assert!((1..=8).contains(&part.messages.len()));
         assert_eq!(part.messages.back().unwrap().offset, 29);
+    }
+
+    /// Each partition's share was counted when it was appended to: those that came one after another kept theirs of then.
+    #[test]
+    fn all_partitions_together_have_a_bound() {
+        let mut newest = Newest::default();
+        let held = |newest: &Newest| -> u64 {
+            let parts = newest.parts.values();
+            parts.flat_map(|part| &part.messages).map(weight).sum()
+        };
+        let partition = |number| TopicPartition::new(Topic::of("orders"), number);
+        for number in 0..100 {
+            newest.append(
+                &partition(number),
+                0,
+                (0..100).map(|offset| message(offset, 80_000)),
+            );
+            assert!(held(&newest) <= BYTES_MAX, "{}", held(&newest));
+            assert_eq!(held(&newest), newest.bytes);
+        }
+        // A quiet one is not pushed out by a busy one.
+        newest.append(&partition(200), 0, [message(0, 10)].into_iter());
+        for offset in 0..1_000 {
+            newest.append(
+                &partition(3),
+                0,
+                [message(100 + offset, 80_000)].into_iter(),
+            );
+        }
+        assert_eq!(newest.parts[&partition(200)].messages.len(), 1);
+        let busy = &newest.parts[&partition(3)];
+        assert_eq!(busy.messages.back().unwrap().offset, 1_099);
     }
 }
