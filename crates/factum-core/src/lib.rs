@@ -76,7 +76,7 @@ pub use commit::{
 };
 pub mod store;
 pub use store::{
-    EpochSpan, Layered, LogFilter, LogPage, ParkedCount, ParkedFilter, PinnedTopic,
+    EpochSpan, Layered, LogFilter, LogPage, PAGE_BYTES_MAX, ParkedCount, ParkedFilter, PinnedTopic,
     ProjectionClaim, ProjectionState, Prune, RelayClaim, Signal, Snapshot, Store,
     StoreCapabilities, StoreIdentity, StoreLayer, Stores, StreamPage, StreamSummary,
 };

@@ -149,6 +149,11 @@ impl Parked {
         self.edited.as_ref().or(self.message.value.as_ref())
     }
 
+    /// How many bytes of content it has: the message's, and the value that an operator put in its place.
+    pub fn size(&self) -> usize {
+        self.message.size() + self.edited.as_ref().map_or(0, Bytes::len)
+    }
+
     /// Tried once more, failed, and tried again when `due`.
     pub fn later(&mut self, due: Timestamp, failure: FailureNote) {
         self.failed(failure);

@@ -113,6 +113,11 @@ impl LogFilter {
     }
 }
 
+/// With how many bytes of content a page of the log, or of parked messages, ends before its limit: what a reader holds does
+/// not depend on how large they are. The record or message that brings it to so many is its last one, so that it always has
+/// one, and less than 10 MB of records with the largest.
+pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// A stretch of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPage {
@@ -195,6 +200,17 @@ impl ParkedFilter {
                 .due
                 .is_none_or(|until| parked.due.is_some_and(|due| due <= until))
             && self.after.as_ref().is_none_or(|after| parked.id > *after)
+    }
+
+    /// What to ask for behind `page`, which was asked for with this filter and `limit`. `None`: there is nothing behind it.
+    #[must_use]
+    pub fn behind(&self, page: &[Parked], limit: usize) -> Option<Self> {
+        let bytes: usize = page.iter().map(Parked::size).sum();
+        let full = page.len() >= limit || bytes >= PAGE_BYTES_MAX;
+        page.last().filter(|_| full).map(|last| Self {
+            after: Some(last.id.clone()),
+            ..self.clone()
+        })
     }
 }
 
@@ -332,7 +348,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ) -> Result<StreamPage, Error>;
 
     /// Records behind `after` that match `filter`. Looks through at most `limit` records, matching or not,
-    /// so that a page costs the same whatever the filter.
+    /// so that a page costs the same whatever the filter; and through none behind the one with which those that match
+    /// have [`PAGE_BYTES_MAX`] bytes ([`Draft::encoded_len`](crate::Draft::encoded_len)).
     ///
     /// # Errors
     ///
@@ -459,7 +476,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The timers that come due first, at most `limit`, whether they are due yet or not.
     async fn next_timers(&self, limit: usize) -> Result<Vec<Timer>, Error>;
 
-    /// Parked messages that match, in the order of their ids, at most `limit`.
+    /// Parked messages that match, in the order of their ids, at most `limit`, and none behind the one with which they have
+    /// [`PAGE_BYTES_MAX`] bytes ([`Parked::size`]). [`ParkedFilter::behind`] says what to ask for next.
     async fn parked(&self, filter: &ParkedFilter, limit: usize) -> Result<Vec<Parked>, Error>;
 
     /// One parked message.

@@ -3,8 +3,8 @@
 use std::pin::pin;
 
 use factum_core::{
-    At, Category, EpochSpan, Error, LogFilter, LogPage, MessageId, Position, Record, StreamId,
-    StreamPage, StreamSummary, Timestamp, Version,
+    At, Category, EpochSpan, Error, LogFilter, LogPage, MessageId, PAGE_BYTES_MAX, Position,
+    Record, StreamId, StreamPage, StreamSummary, Timestamp, Version,
 };
 use futures_util::TryStreamExt as _;
 use tokio_postgres::Row;
@@ -140,7 +140,12 @@ pub(crate) async fn page(
     if filter.sent {
         sql.push_str(" AND r.topic IS NOT NULL");
     }
-    sql.push_str(" ORDER BY r.position");
+    // Cut where the records before have the bytes of a page: what is not going to be taken is not sent.
+    let sql = format!(
+        "SELECT * FROM (SELECT page.*, sum(octet_length(data)) OVER (ORDER BY position \
+           ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes FROM ({sql}) page) page \
+         WHERE coalesce(bytes, 0) < {PAGE_BYTES_MAX} ORDER BY position"
+    );
     values.sql = schema.of(&sql).into();
     // Each sees at least what the one before it saw, and the head is looked at first: what comes behind it in the
     // meantime is left for the next page.
@@ -175,7 +180,10 @@ pub(crate) async fn page(
     let mut expected = after.position.next();
     page.records.reserve(limit.min(ROWS_RESERVED_MAX));
     let mut found = pin!(connection.stream(&values).await.doing(WHAT)?);
-    while let Some(row) = found.try_next().await.doing(WHAT)? {
+    let mut bytes = 0;
+    while bytes < PAGE_BYTES_MAX
+        && let Some(row) = found.try_next().await.doing(WHAT)?
+    {
         let at = record::at(&row)?;
         if at.position > end {
             continue;
@@ -185,9 +193,13 @@ pub(crate) async fn page(
             return Err(missing(expected));
         }
         expected = at.position.next();
-        page.records.push(record::decode(&row)?);
+        let record = record::decode(&row)?;
+        bytes += record.draft.encoded_len();
+        page.records.push(record);
     }
-    if all && expected != end.next() {
+    if bytes >= PAGE_BYTES_MAX {
+        page.next = page.records.last().map_or(after, |record| record.at);
+    } else if all && expected != end.next() {
         return Err(missing(expected));
     }
     shared.count_read(page.records.len());

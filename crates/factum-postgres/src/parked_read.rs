@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use factum_core::{
     Error, FailureClass, FailureNote, Group, HandlerName, Headers, InboxId, Key, Lane, Message,
-    Parked, ParkedCount, ParkedFilter, ParkedId, ParkedState, Timestamp, Topic, TypeName,
+    PAGE_BYTES_MAX, Parked, ParkedCount, ParkedFilter, ParkedId, ParkedState, Timestamp, Topic,
+    TypeName,
 };
 use tokio_postgres::Row;
 
@@ -173,8 +174,29 @@ pub(crate) fn find(schema: &Schema, filter: &ParkedFilter, limit: usize) -> Call
     push(format_args!(
         " ORDER BY i.group_name, i.topic, i.partition, p.message_offset LIMIT ${number}"
     ));
+    // Cut where the messages before have the bytes of a page: what is not going to be taken is not sent.
+    let sql = format!(
+        "SELECT * FROM (SELECT page.*, sum(coalesce(octet_length(value), 0) + coalesce(octet_length(edited), 0)) OVER \
+           (ORDER BY group_name, topic, partition, message_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) \
+           AS bytes FROM ({sql}) page) page \
+         WHERE coalesce(bytes, 0) < {PAGE_BYTES_MAX} ORDER BY group_name, topic, partition, message_offset"
+    );
     call.sql = schema.of(&sql).into();
     call
+}
+
+/// The page of parked messages that [`find`] asked for.
+pub(crate) fn page(found: &[Row]) -> Result<Vec<Parked>, Error> {
+    let (mut page, mut bytes) = (Vec::with_capacity(found.len()), 0);
+    for row in found {
+        let parked = decode(row)?;
+        bytes += parked.size();
+        page.push(parked);
+        if bytes >= PAGE_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(page)
 }
 
 /// Asks for some parked messages by their ids.

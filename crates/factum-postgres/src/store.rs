@@ -441,7 +441,7 @@ impl Store for PostgresStore {
     async fn parked(&self, filter: &ParkedFilter, limit: usize) -> Result<Vec<Parked>, Error> {
         let call = parked_read::find(&self.shared.schema, filter, limit);
         let found = self.rows(call, "read parked messages").await?;
-        found.iter().map(parked_read::decode).collect()
+        parked_read::page(&found)
     }
 
     async fn parked_one(&self, id: &ParkedId) -> Result<Option<Parked>, Error> {

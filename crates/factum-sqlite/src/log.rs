@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use factum_core::{
-    At, Draft, Error, LogFilter, LogPage, MessageId, Position, Record, RecordState, StreamId,
-    StreamPage, StreamSummary, Version,
+    At, Draft, Error, LogFilter, LogPage, MessageId, PAGE_BYTES_MAX, Position, Record, RecordState,
+    StreamId, StreamPage, StreamSummary, Version,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -127,7 +127,10 @@ pub(crate) fn page(
         next: after,
         head,
     };
-    while let Some(row) = found.next().doing(WHAT)? {
+    let mut bytes = 0;
+    while bytes < PAGE_BYTES_MAX
+        && let Some(row) = found.next().doing(WHAT)?
+    {
         let at = At {
             epoch: factum_core::Epoch(integer(row, 1).unwrap_or_default().cast_unsigned()),
             position: position(integer(row, 0).unwrap_or_default()),
@@ -138,12 +141,14 @@ pub(crate) fn page(
         }
         page.next = at;
         shared.count_read(1);
-        page.records
-            .extend(record::decode(reading, row, Some(filter))?);
+        if let Some(record) = record::decode(reading, row, Some(filter))? {
+            bytes += record.draft.encoded_len();
+            page.records.push(record);
+        }
     }
     // Nor must a page end early, as if there were nothing more yet: whoever follows the log would wait for ever.
     let read = page.next.position.0 - after.position.0;
-    if read < limit as u64 && page.next.position < head.position {
+    if bytes < PAGE_BYTES_MAX && read < limit as u64 && page.next.position < head.position {
         return Err(missing(reading, page.next.position.next()));
     }
     Ok(page)

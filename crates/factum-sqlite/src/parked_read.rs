@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use factum_core::{
-    Error, FailureClass, FailureNote, Group, HandlerName, InboxId, Key, Lane, Message, Parked,
-    ParkedCount, ParkedFilter, ParkedId, ParkedState, Timestamp, Topic, TypeName,
+    Error, FailureClass, FailureNote, Group, HandlerName, InboxId, Key, Lane, Message,
+    PAGE_BYTES_MAX, Parked, ParkedCount, ParkedFilter, ParkedId, ParkedState, Timestamp, Topic,
+    TypeName,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value};
 
@@ -150,8 +151,10 @@ pub(crate) fn find(
     );
     let mut statement = connection.prepare_cached(&sql).doing(WHAT)?;
     let mut rows = statement.query(params_from_iter(values)).doing(WHAT)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next().doing(WHAT)? {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while bytes < PAGE_BYTES_MAX
+        && let Some(row) = rows.next().doing(WHAT)?
+    {
         let broken = || damaged("the inbox of a parked message");
         let inbox = InboxId {
             group: text(row, 22)
@@ -164,7 +167,9 @@ pub(crate) fn find(
                 .and_then(|number| u32::try_from(number).ok())
                 .ok_or_else(broken)?,
         };
-        found.push(decode(row, &inbox)?);
+        let parked = decode(row, &inbox)?;
+        bytes += parked.size();
+        found.push(parked);
     }
     Ok(found)
 }

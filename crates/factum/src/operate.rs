@@ -148,7 +148,8 @@ impl Operations {
         }
     }
 
-    /// Parked messages that match, in the order of their ids, at most `limit`.
+    /// Parked messages that match, in the order of their ids, at most `limit`, and fewer when they are large:
+    /// [`ParkedFilter::behind`] says what to ask for next.
     ///
     /// # Errors
     ///

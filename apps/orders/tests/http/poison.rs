@@ -151,8 +151,13 @@ async fn must_be_kept(shop: &Shop, poison: &BTreeMap<&str, Bytes>) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for role in Role::ALL {
         let store = shop.platform.service(role).store();
-        let all = ParkedFilter::default();
-        for parked in store.parked(&all, 1_000).await.unwrap() {
+        let (mut all, mut kept) = (Some(ParkedFilter::default()), Vec::new());
+        while let Some(asked) = all {
+            let page = store.parked(&asked, 1_000).await.unwrap();
+            all = asked.behind(&page, 1_000);
+            kept.extend(page);
+        }
+        for parked in kept {
             let key = parked.message.key.as_ref().unwrap().to_string();
             let value = poison.get(key.as_str()).unwrap_or_else(|| panic!("{key}"));
             assert_eq!(parked.state, ParkedState::Dead, "{key}: {parked:?}");

@@ -89,16 +89,16 @@ pub(crate) async fn each_parked(
     while seen < most {
         let asked = READ_MAX.min(most - seen);
         let found = store.parked(&filter, asked).await?;
-        let all = found.len() < asked;
+        let next = filter.behind(&found, asked);
         for parked in found {
             seen += 1;
-            filter.after = Some(parked.id.clone());
             if !look(parked) {
                 return Ok(seen);
             }
         }
-        if all {
-            break;
+        match next {
+            Some(next) => filter = next,
+            None => break,
         }
     }
     Ok(seen)

@@ -71,6 +71,7 @@ macro_rules! store_suite {
                 positions_are_dense_across_commits_that_fail,
                 a_stream_is_read_in_pages,
                 a_filtered_page_looks_through_no_more_than_its_limit,
+                a_page_of_the_log_ends_when_it_has_enough_bytes,
                 correlated_records_are_found_up_to_the_newest,
                 streams_are_listed_in_order_and_in_pages,
                 hostile_stream_ids_are_kept_apart,
@@ -164,6 +165,7 @@ macro_rules! store_suite {
                 lanes_of_other_groups_and_partitions_are_other_lanes,
                 parking_is_bounded_per_lane_and_per_group,
                 parked_messages_are_found_by_all_that_is_asked_for,
+                a_page_of_parked_messages_ends_when_it_has_enough_bytes,
             ],
             retries: [
                 settling_releases_the_next_by_offset,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use factum_core::{
-    At, Category, Draft, Epoch, LogFilter, LogPage, MessageId, Position, Record, RecordState,
-    StreamId, StreamKey, StreamPage, StreamSummary, Version, commit::key_of,
+    At, Category, Draft, Epoch, LogFilter, LogPage, MessageId, PAGE_BYTES_MAX, Position, Record,
+    RecordState, StreamId, StreamKey, StreamPage, StreamSummary, Version, commit::key_of,
 };
 
 /// All records, in order.
@@ -93,17 +93,23 @@ impl Log {
 
     /// Records behind `after`, which lies on the present time line.
     pub(super) fn page(&self, after: At, filter: &LogFilter, limit: usize) -> LogPage {
-        let rest = self.behind(after.position);
-        let looked = &rest[..limit.min(rest.len())];
-        LogPage {
-            records: looked
-                .iter()
-                .filter(|record| filter.matches(record))
-                .cloned()
-                .collect(),
-            next: looked.last().map_or(after, |record| record.at),
+        let mut page = LogPage {
+            records: Vec::new(),
+            next: after,
             head: self.head(),
+        };
+        let mut bytes = 0;
+        for record in self.behind(after.position).iter().take(limit) {
+            page.next = record.at;
+            if filter.matches(record) {
+                bytes += record.draft.encoded_len();
+                page.records.push(record.clone());
+            }
+            if bytes >= PAGE_BYTES_MAX {
+                break;
+            }
         }
+        page
     }
 
     /// Events of one stream from version `from` on.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use factum_core::{
-    Group, InboxId, Lane, Parked, ParkedCount, ParkedFilter, ParkedId, ParkedState, Timestamp,
+    Group, InboxId, Lane, PAGE_BYTES_MAX, Parked, ParkedCount, ParkedFilter, ParkedId, ParkedState,
+    Timestamp,
 };
 
 /// All parked messages.
@@ -130,10 +131,16 @@ impl ParkedRows {
     /// Those that match, in the order of their ids.
     pub(super) fn find(&self, filter: &ParkedFilter, limit: usize) -> Vec<Parked> {
         let all = self.inboxes.iter();
+        let mut bytes = 0;
         all.filter(|(id, _)| filter.inbox.as_ref().is_none_or(|inbox| inbox == *id))
             .flat_map(|(_, inbox)| inbox.rows.values())
             .filter(|parked| filter.matches(parked))
             .take(limit)
+            .take_while(|parked| {
+                let room = bytes < PAGE_BYTES_MAX;
+                bytes += parked.size();
+                room
+            })
             .cloned()
             .collect()
     }

@@ -486,30 +486,49 @@ impl Owner {
         if jobs.len() >= self.consuming.group.concurrency {
             return Ok(true);
         }
-        let filter = ParkedFilter {
+        let mut filter = Some(ParkedFilter {
             inbox: Some(self.inbox.clone()),
             state: Some(ParkedState::Retrying),
             due: Some(now),
             ..ParkedFilter::default()
-        };
-        let due: Vec<Parked> = core.store.parked(&filter, RETRIES_MAX).await?;
+        });
+        let (mut left, mut refused, mut suspected) = (RETRIES_MAX, false, false);
+        // Large ones come in several pages: those whose lanes are taken must not hide the others.
+        while left > 0
+            && let Some(asked) = filter.take()
         {
-            let partition = &mut self.state().partition;
-            let suspect = |row: &Parked| row.due <= partition.suspects_due_by();
-            if due.len() < RETRIES_MAX && !due.iter().any(suspect) {
-                partition.no_suspects();
+            let page = core.store.parked(&asked, left).await?;
+            filter = asked.behind(&page, left);
+            left -= page.len();
+            {
+                let partition = &mut self.state().partition;
+                let suspect = |row: &Parked| row.due <= partition.suspects_due_by();
+                suspected |= page.iter().any(suspect);
+                if filter.is_none() && !suspected {
+                    partition.no_suspects();
+                }
+            }
+            if self.start_page(jobs, page) {
+                refused = true;
+            }
+            if jobs.len() >= self.consuming.group.concurrency {
+                break;
             }
         }
-        *retry_at = if due.len() == RETRIES_MAX {
-            Some(now)
-        } else {
-            None
-        };
+        // There may be more than were looked at.
+        *retry_at = filter.is_some().then_some(now);
+        if retry_at.is_none() {
+            *retry_at = self.next_retry().await.filter(|at| *at > now);
+        }
+        Ok(refused)
+    }
+
+    /// Starts these retries. Says whether one could not start because its lane, or all places, are taken.
+    fn start_page(self: &Arc<Self>, jobs: &mut JoinSet<Report>, page: Vec<Parked>) -> bool {
         let mut refused = false;
-        for parked in due {
+        for parked in page {
             if jobs.len() >= self.consuming.group.concurrency {
-                refused = true;
-                break;
+                return true;
             }
             let lane = parked.lane.clone();
             let mark = {
@@ -535,10 +554,7 @@ impl Owner {
                 }
             });
         }
-        if retry_at.is_none() {
-            *retry_at = self.next_retry().await.filter(|at| *at > now);
-        }
-        Ok(refused)
+        refused
     }
 
     async fn next_retry(&self) -> Option<Timestamp> {

@@ -126,10 +126,9 @@ impl Queries {
                 };
                 return Ok(held_back.map_or(Place::Coming, Place::HeldBack));
             }
-            let full = page.len() == PARKED_PAGE;
-            match page.into_iter().next_back() {
-                Some(last) if full => filter.after = Some(last.id),
-                _ => return Ok(Place::Taken),
+            match filter.behind(&page, PARKED_PAGE) {
+                Some(next) => filter = next,
+                None => return Ok(Place::Taken),
             }
         }
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use factum_core::{
-    At, Category, Commit, Destination, Draft, ExpectedVersion, Json, Key, LogFilter, Position,
-    Record, RecordKind, RecordState, StreamId, Topic, TypeName, Version,
+    At, Category, Commit, Destination, Draft, ExpectedVersion, Json, Key, LogFilter,
+    PAGE_BYTES_MAX, Position, Record, RecordKind, RecordState, StreamId, Topic, TypeName, Version,
 };
 
 use super::{
@@ -211,6 +211,45 @@ pub async fn a_stream_is_read_in_pages(harness: &dyn StoreHarness) {
             (expected, Version(10)),
             "from {from}, {limit} at most"
         );
+    }
+}
+
+/// A page of large records once had as many of them as one of small ones: hundreds of megabytes.
+pub async fn a_page_of_the_log_ends_when_it_has_enough_bytes(harness: &dyn StoreHarness) {
+    let world = World::create(harness).await;
+    let large = Bytes::from(format!("\"{}\"", "x".repeat(700_000)));
+    for _ in 0..14 {
+        let mut commit = world.appending("order/1", ExpectedVersion::Any, 2);
+        commit.appends[0].drafts[0].event_type = TypeName::new("Small", 1);
+        commit.appends[0].drafts[1].event_type = TypeName::new("Large", 1);
+        commit.appends[0].drafts[1].data = large.clone();
+        world.apply(commit).await;
+    }
+    let of = |name: &str| LogFilter {
+        types: vec![name.into()],
+        ..LogFilter::default()
+    };
+    for (filter, expected, ends) in [
+        (LogFilter::default(), (1..=28).collect(), vec![24, 28]),
+        (of("Large"), (2..=28).step_by(2).collect(), vec![24, 28]),
+        (of("Small"), (1..=28).step_by(2).collect(), vec![28]),
+    ] {
+        let expected: Vec<u64> = expected;
+        let (mut found, mut pages, mut after) = (Vec::new(), Vec::new(), At::ZERO);
+        loop {
+            let page = world.store.read_log(after, &filter, 100).await;
+            let page = page.expect("the log reads");
+            if page.next == after {
+                break;
+            }
+            let bytes = page.records.iter().map(|one| one.draft.encoded_len());
+            let before_last: usize = bytes.rev().skip(1).sum();
+            assert!(before_last < PAGE_BYTES_MAX, "{before_last}");
+            found.extend(page.records.iter().map(|record| record.at.position.0));
+            pages.push(page.next.position.0);
+            after = page.next;
+        }
+        assert_eq!((found, pages), (expected, ends), "{filter:?}");
     }
 }
 

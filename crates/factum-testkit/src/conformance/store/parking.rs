@@ -468,3 +468,41 @@ pub async fn parked_messages_are_found_by_all_that_is_asked_for(harness: &dyn St
     ];
     assert_eq!(counts, expected);
 }
+
+/// A page of large messages once had as many of them as one of small ones: a hundred megabytes for an owner alone.
+pub async fn a_page_of_parked_messages_ends_when_it_has_enough_bytes(harness: &dyn StoreHarness) {
+    let world = World::create(harness).await;
+    let owner = Owner::of_payment(&world).await;
+    for offset in 0..14 {
+        let lane = Lane::Alone(offset);
+        let mut parked = owner.parked(offset, lane.clone(), Retrying);
+        parked.message.value = Some(vec![b'x'; 700_000].into());
+        let park = Disposition::Park(Box::new(parked), Room::default());
+        let input = Input::Message(owner.input(offset, lane, park));
+        world
+            .apply(Commit {
+                input,
+                ..world.commit()
+            })
+            .await;
+    }
+    for (limit, expected) in [
+        (100, vec![0..12, 12..14]),
+        (12, vec![0..12, 12..14]),
+        (8, vec![0..8, 8..14]),
+        (7, vec![0..7, 7..14, 14..14]),
+    ] {
+        let mut filter = Some(ParkedFilter {
+            due: Some(at(10)),
+            ..ParkedFilter::default()
+        });
+        let mut pages = Vec::new();
+        while let Some(asked) = filter {
+            let page = find(&world, &asked, limit).await;
+            filter = asked.behind(&page, limit);
+            pages.push(page.iter().map(|one| one.id.offset).collect::<Vec<_>>());
+        }
+        let expected: Vec<Vec<u64>> = expected.into_iter().map(Iterator::collect).collect();
+        assert_eq!(pages, expected, "asked for {limit}");
+    }
+}
