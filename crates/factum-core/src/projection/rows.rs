@@ -41,7 +41,7 @@ struct Slot {
 /// 10 microseconds a row, 0.1 seconds.
 pub const FIND_ROWS_MAX: usize = 10_000;
 
-/// From how many rows on a batch of several events is committed, whatever is behind it in the log.
+/// From how many rows and statements of own SQL on a batch of several events is committed, whatever is behind it in the log.
 pub const BATCH_ROWS_MAX: usize = FIND_ROWS_MAX;
 
 impl<'a> RowSet<'a> {
@@ -98,9 +98,10 @@ impl<'a> RowSet<'a> {
         Err(failure)
     }
 
-    /// Whether it holds so many rows that they should be committed before the next event is taken.
+    /// Whether it holds so many rows, and statements of own SQL, that they should be committed before the next event is
+    /// taken.
     pub fn is_full(&self) -> bool {
-        self.slots.len() >= BATCH_ROWS_MAX
+        self.slots.len() + self.sql.len() >= BATCH_ROWS_MAX
     }
 
     /// Which event the following writes are for.
@@ -301,4 +302,60 @@ fn read<T: DeserializeOwned>(view: &ViewName, id: &str, document: &Json) -> Resu
             "row `{id}` of view `{view}` doesn't have its shape: {error}"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{Error, ProjectionName, Row, Rows, ViewsCapabilities};
+
+    /// Views that nobody asks for anything.
+    #[derive(Debug)]
+    struct Unasked;
+
+    #[async_trait]
+    impl Views for Unasked {
+        fn capabilities(&self) -> ViewsCapabilities {
+            unreachable!()
+        }
+        async fn ensure(&self, _: &ViewDefinition, _: u32) -> Result<(), Error> {
+            unreachable!()
+        }
+        async fn active(&self, _: &ProjectionName) -> Result<Option<u32>, Error> {
+            unreachable!()
+        }
+        async fn drop_generation(&self, _: &ProjectionName, _: u32) -> Result<(), Error> {
+            unreachable!()
+        }
+        async fn get(&self, _: &ViewName, _: Option<u32>, _: &str) -> Result<Option<Row>, Error> {
+            unreachable!()
+        }
+        async fn query(&self, _: &ViewName, _: Option<u32>, _: &Query) -> Result<Rows, Error> {
+            unreachable!()
+        }
+        async fn count(
+            &self,
+            _: &ViewName,
+            _: Option<u32>,
+            _: &Query,
+            _: u64,
+        ) -> Result<u64, Error> {
+            unreachable!()
+        }
+    }
+
+    /// A projection that wrote own tables alone had batches without a bound.
+    #[test]
+    fn own_sql_fills_a_batch_as_rows_do() {
+        let mut rows = RowSet::new(&Unasked, &[], 1);
+        rows.delete(View::<()>::new("orders"), "order-1");
+        for _ in 1..BATCH_ROWS_MAX {
+            assert!(!rows.is_full());
+            rows.sql("DELETE FROM order__totals", Vec::new());
+        }
+        assert!(rows.is_full());
+        assert_eq!(rows.into_writes().len(), BATCH_ROWS_MAX);
+    }
 }
