@@ -7,6 +7,7 @@
 //! faster than the group, is owned on for what it has: until a person says where to go on, its parked messages are
 //! retried, and the other partitions flow.
 
+mod before;
 mod failed;
 mod handle;
 mod incident;
@@ -22,8 +23,8 @@ use std::{
 
 use factum_core::{
     AcceptedLoss, Advance, At, Broker, Commit, CommitError, Consumed, Consumer, Error, InboxId,
-    InboxRow, Input, Lasts, Link, Loss, Memory, Message, Partition, Start, Subscription,
-    TopicPartition, VoidInput,
+    InboxRow, Input, Lasts, Loss, Memory, Partition, Start, Subscription, TopicPartition,
+    VoidInput,
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ pub(crate) use self::incident::Incidents;
 pub use self::owner::HELD_BYTES_MAX;
 pub(crate) use self::suspects::Suspects;
 use self::{
+    before::{Linked, before},
     left::Left,
     owner::{Ended, Owner},
 };
@@ -310,13 +312,7 @@ impl Member {
             Start::Beginning => LEFT_OUT_LOOK,
             Start::Anchor => START_LOOK,
         };
-        let from = row.low.saturating_sub(depth).max(marks.first);
-        let look = usize::try_from(row.low.saturating_sub(from)).unwrap_or(0);
-        let before = if look > 0 {
-            self.broker.read(&partition, from, look).await?
-        } else {
-            Vec::new()
-        };
+        let before = before(&*self.broker, &partition, marks.first, row.low, depth).await?;
         let row = self.start_behind(&before, &inbox, row).await?;
         // The owner before may have left it paused, or at a place that it still has.
         if passed {
@@ -346,7 +342,7 @@ impl Member {
     /// was published before. Done at each claim, since an owner may end between its claim and this.
     async fn start_behind(
         &self,
-        before: &[Message],
+        before: &[Linked],
         inbox: &InboxId,
         mut row: InboxRow,
     ) -> Result<InboxRow, Error> {
@@ -555,17 +551,14 @@ impl Drop for Member {
 }
 
 /// Where the chains of sources stood before a group began in the middle, of which the group has seen nothing yet.
-fn before_start(before: &[Message], row: &InboxRow) -> Lasts {
+fn before_start(before: &[Linked], row: &InboxRow) -> Lasts {
     let mut lasts = Lasts::default();
     if row.start == Start::Beginning {
         return lasts;
     }
-    for message in before.iter().filter(|message| message.offset < row.low) {
-        let link = Link::from_headers(|name| message.headers.get(name));
-        if let Ok(Some(link)) = link
-            && row.lasts.get(link.source) == At::ZERO
-        {
-            lasts.fold(row.start, Some(&link));
+    for Linked { link, .. } in before {
+        if row.lasts.get(link.source) == At::ZERO {
+            lasts.fold(row.start, Some(link));
         }
     }
     lasts

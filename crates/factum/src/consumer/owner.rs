@@ -18,7 +18,9 @@ use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Consuming, PARKED_LANES_MAX, handle,
+    Consuming, PARKED_LANES_MAX,
+    before::Linked,
+    handle,
     incident::{Incident, Look, Watch},
 };
 use crate::{Status, relay::backoff};
@@ -171,27 +173,23 @@ impl Owner {
 
     /// Looks at messages below the place where it goes on: one that was left out, and has not come again since, is
     /// still missing a predecessor.
-    pub(crate) fn look_back(&self, messages: &[Message]) {
+    pub(super) fn look_back(&self, before: &[Linked]) {
         let mut state = self.state();
         let State {
             partition, watch, ..
         } = &mut *state;
         let row = partition.row();
-        for message in messages.iter().filter(|message| message.offset < row.low) {
+        for Linked {
+            offset,
+            link,
+            timestamp,
+        } in before.iter().copied()
+        {
+            let last = row.lasts.get(link.source);
             // A source that has no place yet has its start before it, or is missing it.
-            if let Some(link) = link(message)
-                && (row.start == Start::Beginning || row.lasts.get(link.source) != At::ZERO)
-            {
-                let last = row.lasts.get(link.source);
+            if row.start == Start::Beginning || last != At::ZERO {
                 let crowded = row.lasts.is_too_many_for(link.source);
-                watch.note(
-                    &self.inbox,
-                    message.offset,
-                    link,
-                    last,
-                    crowded,
-                    message.timestamp,
-                );
+                watch.note(&self.inbox, offset, link, last, crowded, timestamp);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at an error")]
 
+mod anchoring;
 mod bank;
 mod commands;
 mod consuming;
