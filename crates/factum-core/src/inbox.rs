@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AcceptedLoss, At, Error, Fence, Group, Lasts, Link, Loss, PassedOffsets, RetiredSource, Start,
-    Topic,
+    Topic, chain::SOURCES_MAX,
 };
 
 /// How many offsets above `low` may be finished before it: the bound of the bitmap, and so of the row.
@@ -58,6 +58,37 @@ pub struct Trying {
     pub offset: u64,
     /// How often, this time included.
     pub tries: u32,
+}
+
+/// Where a group begins in a partition that it has no row for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// With the oldest message, or in the middle.
+    pub start: Start,
+    /// The first offset that it reads.
+    pub low: u64,
+    /// Where the chains stood before: of a group that begins in the middle. They are stored with the row that is made, once
+    /// and for all: looked up at a later claim they would undo what was done meanwhile.
+    pub lasts: Lasts,
+}
+
+impl Begin {
+    /// At offset `low`, of chains of which nothing is known.
+    pub fn at(start: Start, low: u64) -> Self {
+        Self {
+            start,
+            low,
+            lasts: Lasts::default(),
+        }
+    }
+
+    /// The row that is made there.
+    pub fn row(&self) -> InboxRow {
+        InboxRow {
+            lasts: self.lasts.clone(),
+            ..InboxRow::new(self.start, self.low)
+        }
+    }
 }
 
 /// A group's row for one partition.
@@ -147,7 +178,8 @@ impl InboxRow {
     ///
     /// # Errors
     ///
-    /// Class poison when the group has come that far already: an older place would let what was done come again. Class
+    /// Class poison when the group has come that far already: an older place would let what was done come again; and when
+    /// the source is [one too many](SOURCES_MAX). Class
     /// conflict when it does not stand at the place before what is lost: what it is still at work on is not missing,
     /// and must not be taken for a duplicate.
     pub fn accept(&mut self, loss: Loss) -> Result<(), Error> {
@@ -199,6 +231,12 @@ impl InboxRow {
     fn go_on_behind(&mut self, loss: AcceptedLoss) -> Result<(), Error> {
         let AcceptedLoss { source, last, from } = loss;
         let known = self.lasts.get(source);
+        if self.lasts.is_too_many_for(source) {
+            return Err(Error::poison(format!(
+                "the chain of source {source} can't go on behind {from}: the group keeps {SOURCES_MAX} others in mind; \
+                 retire one that publishes no more"
+            )));
+        }
         if from <= known {
             return Err(Error::poison(format!(
                 "the chain of source {source} can't go on behind {from}: the last place taken from it is {known}"
@@ -265,7 +303,9 @@ impl Bits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StoreId;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     fn seen(offset: u64, void: bool) -> Seen {
         Seen {
@@ -339,6 +379,31 @@ mod tests {
         row.apply(Some(299), &[seen(299, false), seen(300, false)])
             .unwrap();
         assert_eq!(row.low, 301);
+    }
+
+    /// It went wrong: by accepting a loss a row came to more sources than it may keep.
+    #[test]
+    fn a_source_too_many_can_not_go_on_until_another_is_retired() {
+        let source = |number| StoreId(Uuid::from_u128(number));
+        let mut begin = Begin::at(Start::Anchor, 5);
+        for number in 0..SOURCES_MAX as u128 {
+            begin.lasts.set(source(number), At::new(1, 1));
+        }
+        let mut row = begin.row();
+        let loss = AcceptedLoss {
+            source: source(1_000),
+            last: At::ZERO,
+            from: At::new(1, 9),
+        };
+        assert!(row.accept(loss.into()).unwrap_err().is_poison());
+        assert_eq!(row, begin.row());
+        let retired = RetiredSource {
+            source: source(7),
+            last: At::new(1, 1),
+        };
+        row.accept(Loss::Retired(retired)).unwrap();
+        row.accept(loss.into()).unwrap();
+        assert_eq!(row.lasts.get(source(1_000)), At::new(1, 9));
     }
 
     proptest! {

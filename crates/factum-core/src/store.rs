@@ -31,10 +31,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    At, Audited, Category, Commit, CommitError, Committed, Env, Epoch, Error, Fence, Group, Holder,
-    InboxId, InboxRow, Lane, Lease, MessageId, Parked, ParkedId, ParkedState, Position,
-    ProjectionName, Record, Role, ServiceName, Start, StoreId, StreamId, Timer, Timestamp, Topic,
-    Version, Views,
+    At, Audited, Begin, Category, Commit, CommitError, Committed, Env, Epoch, Error, Fence, Group,
+    Holder, InboxId, InboxRow, Lane, Lease, MessageId, Parked, ParkedId, ParkedState, Position,
+    ProjectionName, Record, Role, ServiceName, StoreId, StreamId, Timer, Timestamp, Topic, Version,
+    Views,
 };
 
 pub use self::layer::{Layered, StoreLayer};
@@ -413,14 +413,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     // Ownership. Each raises the owner epoch and reads the row in one step.
 
-    /// Claims an inbox. When it has no row, one is made that starts with `start` at offset `low`.
+    /// Claims an inbox. When it has no row, one is made that starts as `begin` says.
     ///
     /// The row is returned with the new fence and with [`clean`](InboxRow::clean) as the last owner left it;
     /// stored it is not clean from now on, until the new owner releases it.
     ///
     /// The answer's `clean` is as the owner before left it; in the store it is false until this one releases.
-    async fn claim_inbox(&self, inbox: &InboxId, start: Start, low: u64)
-    -> Result<InboxRow, Error>;
+    async fn claim_inbox(&self, inbox: &InboxId, begin: &Begin) -> Result<InboxRow, Error>;
 
     /// The row of an inbox, without claiming it.
     async fn inbox(&self, inbox: &InboxId) -> Result<Option<InboxRow>, Error>;

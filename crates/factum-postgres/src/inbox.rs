@@ -5,7 +5,7 @@
 //! or on what was parked then, is never committed.
 
 use factum_core::{
-    Epoch, Error, Fence, Group, InboxId, InboxRow, OwnerEpoch, Start, Topic, Trying,
+    Begin, Epoch, Error, Fence, Group, InboxId, InboxRow, OwnerEpoch, Start, Topic, Trying,
 };
 use tokio_postgres::Row;
 
@@ -48,11 +48,12 @@ pub(crate) fn one(schema: &Schema, id: &InboxId) -> Call {
 }
 
 /// Claims an inbox, which is made if it does not exist.
-pub(crate) fn claim(schema: &Schema, id: &InboxId, start: Start, low: u64) -> Call {
+pub(crate) fn claim(schema: &Schema, id: &InboxId, begin: &Begin) -> Result<Call, Error> {
     let call = schema.call(&format!(
-        "SELECT {COLUMNS} FROM factum.claim_inbox($1, $2, $3, $4, $5)"
+        "SELECT {COLUMNS} FROM factum.claim_inbox($1, $2, $3, $4, $5, $6)"
     ));
-    with_id(call, id).with(start_code(start)).with(signed(low))
+    let call = with_id(call, id).with(start_code(begin.start));
+    Ok(call.with(signed(begin.low)).with(json(&begin.lasts)?))
 }
 
 /// With the three columns that name an inbox.
@@ -67,8 +68,6 @@ pub(crate) fn update<'a>(
     schema: &Schema,
     rows: impl ExactSizeIterator<Item = &'a Inbox>,
 ) -> Result<Call, Error> {
-    let json =
-        |error: serde_json::Error| Error::fatal("an inbox row can't be encoded").caused_by(error);
     let count = signed(rows.len() as u64);
     let (mut numbers, mut revisions, mut parked, mut lows) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -79,8 +78,8 @@ pub(crate) fn update<'a>(
         revisions.push(inbox.revision);
         parked.push(signed(inbox.parked));
         lows.push(signed(inbox.row.low));
-        done.push(serde_json::to_string(&inbox.row.done).map_err(json)?);
-        lasts.push(serde_json::to_string(&inbox.row.lasts).map_err(json)?);
+        done.push(json(&inbox.row.done)?);
+        lasts.push(json(&inbox.row.lasts)?);
         clean.push(inbox.row.clean);
         offsets.push(inbox.row.trying.map(|trying| signed(trying.offset)));
         tries.push(inbox.row.trying.map(|trying| trying.tries.cast_signed()));
@@ -105,6 +104,11 @@ pub(crate) fn update<'a>(
         .with(clean)
         .with(offsets)
         .with(tries))
+}
+
+fn json<T: serde::Serialize>(part: &T) -> Result<String, Error> {
+    serde_json::to_string(part)
+        .map_err(|error| Error::fatal("an inbox row can't be encoded").caused_by(error))
 }
 
 /// The inbox in a row.

@@ -4,12 +4,12 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, AuditEntry, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan,
-    Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
-    ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, SqlValue, Start, Store,
-    StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
-    Version, Views,
+    Answered, At, AuditEntry, Audited, Begin, Category, Commit, CommitError, Committed, Epoch,
+    EpochSpan, Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId,
+    Parked, ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim,
+    ProjectionName, ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, SqlValue,
+    Store, StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp,
+    Topic, Version, Views,
 };
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_postgres::Row;
@@ -325,8 +325,8 @@ impl Store for PostgresStore {
         found.iter().map(pinned).collect()
     }
 
-    async fn claim_inbox(&self, id: &InboxId, start: Start, low: u64) -> Result<InboxRow, Error> {
-        let call = inbox::claim(&self.shared.schema, id, start, low);
+    async fn claim_inbox(&self, id: &InboxId, begin: &Begin) -> Result<InboxRow, Error> {
+        let call = inbox::claim(&self.shared.schema, id, begin)?;
         let row = self
             .row(call, "claim an inbox")
             .await?

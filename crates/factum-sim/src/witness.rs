@@ -4,12 +4,11 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
-    Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
+    Answered, At, Audited, Begin, Category, Commit, CommitError, Committed, Epoch, EpochSpan,
+    Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
     ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, Start, Store,
-    StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
-    Version, Views,
+    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, Store, StoreCapabilities,
+    StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic, Version, Views,
 };
 
 use crate::{Chronicle, Step};
@@ -159,13 +158,8 @@ impl Store for Witness {
         self.inner.pinned_topics().await
     }
 
-    async fn claim_inbox(
-        &self,
-        inbox: &InboxId,
-        start: Start,
-        low: u64,
-    ) -> Result<InboxRow, Error> {
-        self.inner.claim_inbox(inbox, start, low).await
+    async fn claim_inbox(&self, inbox: &InboxId, begin: &Begin) -> Result<InboxRow, Error> {
+        self.inner.claim_inbox(inbox, begin).await
     }
 
     async fn inbox(&self, inbox: &InboxId) -> Result<Option<InboxRow>, Error> {

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use factum_core::{
-    Epoch, Error, Fence, Group, InboxId, InboxRow, OwnerEpoch, Start, Topic, Trying,
+    Begin, Epoch, Error, Fence, Group, InboxId, InboxRow, OwnerEpoch, Start, Topic, Trying,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
 
 use crate::{
     error::{Doing, damaged},
@@ -100,8 +101,7 @@ impl Inboxes {
         connection: &Connection,
         id: &InboxId,
         epoch: Epoch,
-        start: Start,
-        low: u64,
+        begin: &Begin,
     ) -> Result<InboxRow, Error> {
         const WHAT: &str = "claim an inbox";
         if !self.rows.contains_key(id) {
@@ -109,21 +109,22 @@ impl Inboxes {
             connection
                 .execute(
                     "INSERT INTO inboxes (number, store, group_name, topic, partition, fence_epoch, fence_owner, \
-                     start, low, done, lasts, clean) VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?6, ?7, '[]', '[]', 1)",
+                     start, low, done, lasts, clean) VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?6, ?7, '[]', ?8, 1)",
                     params![
                         number,
                         self.store,
                         id.group.as_str(),
                         id.topic.as_str(),
                         id.partition,
-                        start_code(start),
-                        signed(low)
+                        start_code(begin.start),
+                        signed(begin.low),
+                        json(&begin.lasts)?,
                     ],
                 )
                 .doing(WHAT)?;
             let inbox = Inbox {
                 number,
-                row: InboxRow::new(start, low),
+                row: begin.row(),
                 parked: 0,
                 changed: false,
             };
@@ -143,9 +144,6 @@ impl Inboxes {
         const WHAT: &str = "write an inbox row";
         for inbox in self.rows.values_mut().filter(|inbox| inbox.changed) {
             let row = &inbox.row;
-            let json = |error: serde_json::Error| {
-                Error::fatal("an inbox row can't be encoded").caused_by(error)
-            };
             connection
                 .prepare_cached(
                     "UPDATE inboxes SET fence_epoch = ?2, fence_owner = ?3, low = ?4, done = ?5, lasts = ?6, \
@@ -157,8 +155,8 @@ impl Inboxes {
                     signed(row.fence.store.0),
                     signed(row.fence.owner.0),
                     signed(row.low),
-                    serde_json::to_string(&row.done).map_err(json)?,
-                    serde_json::to_string(&row.lasts).map_err(json)?,
+                    json(&row.done)?,
+                    json(&row.lasts)?,
                     row.clean,
                     row.trying.map(|trying| signed(trying.offset)),
                     row.trying.map(|trying| trying.tries),
@@ -168,6 +166,11 @@ impl Inboxes {
         }
         Ok(())
     }
+}
+
+fn json<T: Serialize>(part: &T) -> Result<String, Error> {
+    serde_json::to_string(part)
+        .map_err(|error| Error::fatal("an inbox row can't be encoded").caused_by(error))
 }
 
 /// The fence of the next owner of a role.

@@ -4,12 +4,12 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, AuditEntry, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan,
-    Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
-    ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, SqlValue, Start, Store,
-    StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
-    Version, Views,
+    Answered, At, AuditEntry, Audited, Begin, Category, Commit, CommitError, Committed, Epoch,
+    EpochSpan, Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId,
+    Parked, ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim,
+    ProjectionName, ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, SqlValue,
+    Store, StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp,
+    Topic, Version, Views,
 };
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
@@ -324,17 +324,11 @@ impl Store for SqliteStore {
         Ok(topics.into_iter().map(|(_, topic)| topic).collect())
     }
 
-    async fn claim_inbox(
-        &self,
-        inbox: &InboxId,
-        start: Start,
-        low: u64,
-    ) -> Result<InboxRow, Error> {
-        let inbox = inbox.clone();
+    async fn claim_inbox(&self, inbox: &InboxId, begin: &Begin) -> Result<InboxRow, Error> {
+        let (inbox, begin) = (inbox.clone(), begin.clone());
         self.change(move |connection, state| {
-            state
-                .inboxes
-                .claim(connection, &inbox, state.identity.epoch, start, low)
+            let epoch = state.identity.epoch;
+            state.inboxes.claim(connection, &inbox, epoch, &begin)
         })
         .await
     }

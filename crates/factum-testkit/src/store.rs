@@ -12,10 +12,10 @@ use std::{
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
-    Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
+    Answered, At, Audited, Begin, Category, Commit, CommitError, Committed, Epoch, EpochSpan,
+    Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
     ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, Role, ServiceName, Signal, Snapshot, Start, Store,
+    ProjectionState, Prune, Record, RelayClaim, Role, ServiceName, Signal, Snapshot, Store,
     StoreCapabilities, StoreId, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer,
     Timestamp, Topic, Version, Views,
 };
@@ -219,15 +219,8 @@ impl Store for MemoryStore {
             .read(|state| state.topics.iter().map(pinned).collect()))
     }
 
-    async fn claim_inbox(
-        &self,
-        inbox: &InboxId,
-        start: Start,
-        low: u64,
-    ) -> Result<InboxRow, Error> {
-        Ok(self
-            .disk
-            .write(|state| state.claim_inbox(inbox, start, low)))
+    async fn claim_inbox(&self, inbox: &InboxId, begin: &Begin) -> Result<InboxRow, Error> {
+        Ok(self.disk.write(|state| state.claim_inbox(inbox, begin)))
     }
 
     async fn inbox(&self, inbox: &InboxId) -> Result<Option<InboxRow>, Error> {

@@ -22,9 +22,8 @@ use std::{
 };
 
 use factum_core::{
-    AcceptedLoss, Advance, At, Broker, Commit, CommitError, Consumed, Consumer, Error, InboxId,
-    InboxRow, Input, Lasts, Loss, Memory, Partition, Start, Subscription, TopicPartition,
-    VoidInput,
+    Begin, Broker, Consumed, Consumer, Error, InboxId, Memory, Partition, Start, Subscription,
+    TopicPartition, Watermarks,
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -286,14 +285,15 @@ impl Member {
             partition: partition.partition,
         };
         let marks = self.broker.watermarks(&partition).await?;
-        let low = match consuming.group.start {
-            Start::Beginning => marks.first,
-            Start::Anchor => marks.end,
-        };
         let store = &consuming.core.store;
-        let row: InboxRow = store
-            .claim_inbox(&inbox, consuming.group.start, low)
-            .await?;
+        let begin = match consuming.group.start {
+            Start::Beginning => Begin::at(Start::Beginning, marks.first),
+            Start::Anchor if store.inbox(&inbox).await?.is_some() => {
+                Begin::at(Start::Anchor, marks.end)
+            }
+            Start::Anchor => self.anchor(&partition, marks).await?,
+        };
+        let row = store.claim_inbox(&inbox, &begin).await?;
         let parked = store.parked_lanes(&inbox, PARKED_LANES_MAX).await?;
         let (health, part) = (&consuming.health, format!("{}/{partition}", consuming.part));
         // Going elsewhere would leave messages out in silence. Its owner does what it can without them.
@@ -308,12 +308,14 @@ impl Member {
         } else if health.parts().contains_key(&part) {
             health.set(&part, Status::Running, consuming.core.env.now());
         }
-        let depth = match row.start {
-            Start::Beginning => LEFT_OUT_LOOK,
-            Start::Anchor => START_LOOK,
-        };
-        let before = before(&*self.broker, &partition, marks.first, row.low, depth).await?;
-        let row = self.start_behind(&before, &inbox, row).await?;
+        let before = before(
+            &*self.broker,
+            &partition,
+            marks.first,
+            row.low,
+            LEFT_OUT_LOOK,
+        );
+        let before = before.await?;
         // The owner before may have left it paused, or at a place that it still has.
         if passed {
             consumer.pause(&partition).await?;
@@ -337,41 +339,19 @@ impl Member {
         Ok(())
     }
 
-    /// Lets a group that starts in the middle begin where the chains stood then: a straggler, which an older run of a relay
-    /// publishes again behind the start, would else be taken for its source's start, and what follows would miss what
-    /// was published before. Done at each claim, since an owner may end between its claim and this.
-    async fn start_behind(
+    /// Where a group that starts in the middle begins: at the end, with the chains where they stood before. A straggler,
+    /// which an older run of a relay publishes again behind the start, would else be taken for its source's start, and
+    /// what follows would miss what was published before.
+    async fn anchor(
         &self,
-        before: &[Linked],
-        inbox: &InboxId,
-        mut row: InboxRow,
-    ) -> Result<InboxRow, Error> {
-        let Core { env, store, .. } = &*self.consuming.core;
-        for (source, from) in before_start(before, &row).iter() {
-            let mut commit = Commit::new(env.commit_id(), env.now());
-            commit.input = Input::Void(VoidInput {
-                inbox: inbox.clone(),
-                fence: row.fence,
-                advance: Advance::default(),
-                trying: None,
-                release: false,
-                accept: Some(Loss::Missing(AcceptedLoss {
-                    source,
-                    last: At::ZERO,
-                    from,
-                })),
-            });
-            let committed = store.commit(commit).await;
-            let committed = committed.map_err(|error| match error {
-                CommitError::Failed(error) => error,
-                error => Error::fenced(error.to_string()),
-            })?;
-            // The answer tells how the owner before left it, which the stored row no longer does.
-            let clean = row.clean;
-            row = committed.inbox.unwrap_or(row);
-            row.clean = clean;
+        partition: &TopicPartition,
+        Watermarks { first, end }: Watermarks,
+    ) -> Result<Begin, Error> {
+        let mut begin = Begin::at(Start::Anchor, end);
+        for Linked { link, .. } in before(&*self.broker, partition, first, end, START_LOOK).await? {
+            begin.lasts.fold(begin.start, Some(&link));
         }
-        Ok(row)
+        Ok(begin)
     }
 
     fn spawn(&mut self, partition: TopicPartition, owner: Arc<Owner>) {
@@ -548,18 +528,4 @@ impl Drop for Member {
             owner.drop_all();
         }
     }
-}
-
-/// Where the chains of sources stood before a group began in the middle, of which the group has seen nothing yet.
-fn before_start(before: &[Linked], row: &InboxRow) -> Lasts {
-    let mut lasts = Lasts::default();
-    if row.start == Start::Beginning {
-        return lasts;
-    }
-    for Linked { link, .. } in before {
-        if row.lasts.get(link.source) == At::ZERO {
-            lasts.fold(row.start, Some(link));
-        }
-    }
-    lasts
 }

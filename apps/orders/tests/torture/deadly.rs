@@ -8,7 +8,7 @@ use std::{hint::black_box, io, path::Path, process::Command, sync::Arc};
 
 use async_trait::async_trait;
 use factum::{
-    Error, InboxId, InboxRow, RetryPolicy, ServiceName, Sqlite, SqliteOptions, Start, Store,
+    Begin, Error, InboxId, InboxRow, RetryPolicy, ServiceName, Sqlite, SqliteOptions, Store,
     system_env,
 };
 use factum_admin::{Admin, web};
@@ -111,13 +111,8 @@ impl StoreLayer for Forgetful {
         &self.0
     }
 
-    async fn claim_inbox(
-        &self,
-        inbox: &InboxId,
-        start: Start,
-        low: u64,
-    ) -> Result<InboxRow, Error> {
-        let mut row = self.0.claim_inbox(inbox, start, low).await?;
+    async fn claim_inbox(&self, inbox: &InboxId, begin: &Begin) -> Result<InboxRow, Error> {
+        let mut row = self.0.claim_inbox(inbox, begin).await?;
         if let Some(trying) = &mut row.trying {
             trying.tries = 0;
         }

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    Answered, At, Audited, Category, Commit, CommitError, Committed, Epoch, EpochSpan, Error,
-    Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
+    Answered, At, Audited, Begin, Category, Commit, CommitError, Committed, Epoch, EpochSpan,
+    Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
     ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, Start, Store,
-    StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
-    Version, Views,
+    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, Store, StoreCapabilities,
+    StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic, Version, Views,
 };
 
 /// A store that is a [`StoreLayer`] over another one.
@@ -112,7 +111,7 @@ calls! {
     save_snapshot(stream: &StreamId, fingerprint: &str, snapshot: Snapshot) -> Result<(), Error>;
     pin_topic(topic: &Topic, partitions: u32) -> Result<(), Error>;
     pinned_topics() -> Result<Vec<PinnedTopic>, Error>;
-    claim_inbox(inbox: &InboxId, start: Start, low: u64) -> Result<InboxRow, Error>;
+    claim_inbox(inbox: &InboxId, begin: &Begin) -> Result<InboxRow, Error>;
     inbox(inbox: &InboxId) -> Result<Option<InboxRow>, Error>;
     inboxes() -> Result<Vec<(InboxId, InboxRow)>, Error>;
     claim_relay() -> Result<RelayClaim, Error>;

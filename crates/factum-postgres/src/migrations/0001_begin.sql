@@ -343,7 +343,8 @@ END
 $$;
 
 -- Claims an inbox, which is made if it does not exist. The answer's `clean` is as the owner before left it.
-CREATE FUNCTION factum.claim_inbox(a_group text, a_topic text, a_partition integer, a_start smallint, a_low bigint)
+CREATE FUNCTION factum.claim_inbox(a_group text, a_topic text, a_partition integer, a_start smallint, a_low bigint,
+  a_lasts text)
 RETURNS SETOF factum.inboxes LANGUAGE plpgsql AS $$
 DECLARE
   claimed factum.inboxes;
@@ -352,7 +353,7 @@ BEGIN
   PERFORM pg_advisory_xact_lock_shared(@time_line@);
   INSERT INTO factum.inboxes (group_name, topic, partition, revision, parked, fence_epoch, fence_owner, start, low, done,
     lasts, clean)
-  VALUES (a_group, a_topic, a_partition, 0, 0, 0, 0, a_start, a_low, '[]', '[]', true) ON CONFLICT DO NOTHING;
+  VALUES (a_group, a_topic, a_partition, 0, 0, 0, 0, a_start, a_low, '[]', a_lasts, true) ON CONFLICT DO NOTHING;
   SELECT * INTO STRICT claimed FROM factum.inboxes i
     WHERE i.group_name = a_group AND i.topic = a_topic AND i.partition = a_partition FOR UPDATE;
   claimed.revision := claimed.revision + 1;

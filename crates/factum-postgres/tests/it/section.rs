@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use factum_core::{
-    At, Commit, ExpectedVersion, InboxId, Input, LogFilter, Record, Start, Store, TimerWrite,
-    Version, VoidInput,
+    At, Begin, Commit, ExpectedVersion, InboxId, Input, LogFilter, Record, Start, Store,
+    TimerWrite, Version, VoidInput,
 };
 use factum_postgres::PostgresStore;
 use tokio::time::timeout;
@@ -182,7 +182,7 @@ async fn a_backend_killed_in_any_statement_of_the_section_loses_nothing_and_doub
     store.pin_topic(&topic(), 4).await.expect("it is pinned");
     let inbox = an_inbox();
     store
-        .claim_inbox(&inbox, Start::Beginning, 0)
+        .claim_inbox(&inbox, &Begin::at(Start::Beginning, 0))
         .await
         .expect("it is claimed");
     store.commit(appending("0", Any)).await.expect("it fits");
@@ -350,7 +350,7 @@ async fn a_process_that_stops_inside_the_section_holds_up_nobody_for_long_and_wa
     let inbox = an_inbox();
     stopping
         .store
-        .claim_inbox(&inbox, Start::Beginning, 0)
+        .claim_inbox(&inbox, &Begin::at(Start::Beginning, 0))
         .await
         .expect("it is claimed");
     // Everything is prepared, and how many bytes such a commit takes is known.

@@ -2,8 +2,8 @@
 //! drops what is old and sometimes forgets.
 
 use factum_core::{
-    AcceptedLoss, At, CommitError, Input, OperatorAction, OperatorInput, ParkedState, Position,
-    RelayInput, Start, VoidInput,
+    AcceptedLoss, At, Begin, CommitError, Input, OperatorAction, OperatorInput, ParkedState,
+    Position, RelayInput, Start, VoidInput,
 };
 use factum_sim::explore::{Kind, Next};
 use factum_testkit::StoreValue;
@@ -159,7 +159,7 @@ impl World {
         row.clone().accept(loss.into()).map_err(|_| Halt::Never)?;
         let row = self
             .group
-            .change(|group| group.claim_inbox(&setting.inbox, Start::Beginning, 0));
+            .change(|group| group.claim_inbox(&setting.inbox, &Begin::at(Start::Beginning, 0)));
         let input = Input::Void(VoidInput {
             inbox: setting.inbox.clone(),
             fence: row.fence,

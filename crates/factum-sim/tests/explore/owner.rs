@@ -6,9 +6,9 @@
 mod finishing;
 
 use factum_core::{
-    Advance, Commit, CommitError, CommitId, Committed, FailureClass, FailureNote, Fence, InboxRow,
-    Input, Message, Parked, ParkedFilter, ParkedState, Partition, Start, Timestamp, Trying,
-    VoidInput,
+    Advance, At, Begin, Commit, CommitError, CommitId, Committed, FailureClass, FailureNote, Fence,
+    InboxRow, Input, Message, Parked, ParkedFilter, ParkedState, Partition, Start, Timestamp,
+    Trying, VoidInput,
 };
 use factum_sim::explore::{Kind, Next, Part};
 use uuid::Uuid;
@@ -313,18 +313,20 @@ impl World {
     fn claim(&mut self, assigned: bool) {
         let setting = self.setting.clone();
         let inbox = &setting.inbox;
-        let shelf = &self.topic[CONSUMED as usize];
-        let (end, start) = (shelf.end(), setting.bounds.start);
-        let low = match start {
-            Start::Beginning => shelf.first,
-            Start::Anchor => end,
-        };
-        if shelf.begins.is_none() {
+        if self.topic[CONSUMED as usize].begins.is_none() {
             self.begin_group();
         }
-        let claimed = self
-            .group
-            .change(|group| group.claim_inbox(inbox, start, low));
+        let shelf = &self.topic[CONSUMED as usize];
+        let (end, start) = (shelf.end(), setting.bounds.start);
+        let mut begin = Begin::at(start, shelf.first);
+        if start == Start::Anchor {
+            begin.low = end;
+        }
+        let stands = shelf.last_at(begin.low);
+        if start == Start::Anchor && stands > At::ZERO {
+            begin.lasts.set(setting.source, stands);
+        }
+        let claimed = self.group.change(|group| group.claim_inbox(inbox, &begin));
         let fence = claimed.fence;
         let mut row = match self.read.take().filter(|_| assigned) {
             Some(read) => InboxRow { fence, ..read },

@@ -7,7 +7,7 @@ use std::{
 };
 
 use factum_core::{
-    At, Broker as _, Commit, Disposition, Epoch, ExpectedVersion, Group, Headers, InboxId,
+    At, Begin, Broker as _, Commit, Disposition, Epoch, ExpectedVersion, Group, Headers, InboxId,
     InboxRow, Input, Lane, MessageInput, Outgoing, RelayInput, Seen, Start, Store as _, Timestamp,
     Topic, TopicPartition, TopicSpec, Watermarks, chain::Link,
 };
@@ -111,7 +111,9 @@ impl World {
     async fn reader(&self, service: &'static str, finished: &[u64]) -> Arc<SqliteStore> {
         let reader = store(&self.sqlite, service).await;
         let inbox = inbox(service);
-        let row = reader.claim_inbox(&inbox, Start::Beginning, 0).await;
+        let row = reader
+            .claim_inbox(&inbox, &Begin::at(Start::Beginning, 0))
+            .await;
         let fence = row.expect("it is claimed").fence;
         for offset in finished {
             let head = self.order.head().await.expect("there is a head");

@@ -10,10 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, Audited, Category, Commit, CommitError, CommitId, Committed, Epoch, EpochSpan,
-    Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId, Parked,
-    ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim, ProjectionName,
-    ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, Start, Store,
+    Answered, At, Audited, Begin, Category, Commit, CommitError, CommitId, Committed, Epoch,
+    EpochSpan, Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId,
+    Parked, ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim,
+    ProjectionName, ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, Store,
     StoreCapabilities, StoreIdentity, StreamId, StreamPage, StreamSummary, Timer, Timestamp, Topic,
     Version, Views,
 };
@@ -339,16 +339,11 @@ impl Store for FaultyStore {
             .await
     }
 
-    async fn claim_inbox(
-        &self,
-        inbox: &InboxId,
-        start: Start,
-        low: u64,
-    ) -> Result<InboxRow, Error> {
+    async fn claim_inbox(&self, inbox: &InboxId, begin: &Begin) -> Result<InboxRow, Error> {
         self.run(
             Call::ClaimInbox,
             inbox,
-            self.inner.claim_inbox(inbox, start, low),
+            self.inner.claim_inbox(inbox, begin),
         )
         .await
     }

@@ -1,9 +1,9 @@
 //! What counts as quiet, and what is said when it is not.
 
 use factum_core::{
-    Append, Codec, Commit, Draft, ExpectedVersion, Headers, Input, MessageId, Metadata, Outgoing,
-    RecordKind, RelayInput, ServiceName, Start, StoreId, StreamId, TopicSpec, TypeName, VoidInput,
-    inbox::Seen,
+    Append, Begin, Codec, Commit, Draft, ExpectedVersion, Headers, Input, MessageId, Metadata,
+    Outgoing, RecordKind, RelayInput, ServiceName, Start, StoreId, StreamId, TopicSpec, TypeName,
+    VoidInput, inbox::Seen,
 };
 
 use super::*;
@@ -104,7 +104,7 @@ impl World {
         };
         let row = self
             .store
-            .claim_inbox(&inbox, Start::Beginning, 0)
+            .claim_inbox(&inbox, &Begin::at(Start::Beginning, 0))
             .await
             .unwrap();
         let mut commit = Commit::new(self.env.commit_id(), self.env.now());

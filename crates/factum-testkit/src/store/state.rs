@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use factum_core::{
-    At, AuditEntry, Epoch, EpochSpan, Error, Fence, Holder, InboxId, InboxRow, Lease, OwnerEpoch,
-    ParkedId, Position, ProjectionClaim, ProjectionName, ProjectionState, Prune, RelayClaim, Role,
-    ServiceName, Signal, Snapshot, Start, StoreId, StoreIdentity, StreamId, Timestamp, Topic,
+    At, AuditEntry, Begin, Epoch, EpochSpan, Error, Fence, Holder, InboxId, InboxRow, Lease,
+    OwnerEpoch, ParkedId, Position, ProjectionClaim, ProjectionName, ProjectionState, Prune,
+    RelayClaim, Role, ServiceName, Signal, Snapshot, StoreId, StoreIdentity, StreamId, Timestamp,
+    Topic,
 };
 
 use super::{
@@ -205,9 +206,9 @@ impl State {
     }
 
     /// Claims an inbox.
-    pub(super) fn claim_inbox(&mut self, inbox: &InboxId, start: Start, low: u64) -> InboxRow {
+    pub(super) fn claim_inbox(&mut self, inbox: &InboxId, begin: &Begin) -> InboxRow {
         let known = self.inboxes.get(inbox).cloned();
-        let mut row = known.unwrap_or_else(|| InboxRow::new(start, low));
+        let mut row = known.unwrap_or_else(|| begin.row());
         row.fence = self.raised(row.fence);
         // The owner is told how the one before it ended; until it releases the row, it has not ended well.
         self.inboxes.insert(

@@ -7,8 +7,8 @@ use std::{
 };
 
 use factum_core::{
-    At, Commit, CommitError, Committed, Epoch, Error, InboxId, InboxRow, Lane, LogFilter, Parked,
-    ParkedFilter, ParkedId, Record, RelayClaim, ServiceName, Start, StoreId, Timestamp, Topic,
+    At, Begin, Commit, CommitError, Committed, Epoch, Error, InboxId, InboxRow, Lane, LogFilter,
+    Parked, ParkedFilter, ParkedId, Record, RelayClaim, ServiceName, StoreId, Timestamp, Topic,
 };
 
 use super::{memo::Failed, state::State};
@@ -91,8 +91,8 @@ impl StoreValue {
     }
 
     /// [`Store::claim_inbox`](factum_core::Store::claim_inbox).
-    pub fn claim_inbox(&mut self, inbox: &InboxId, start: Start, low: u64) -> InboxRow {
-        self.0.claim_inbox(inbox, start, low)
+    pub fn claim_inbox(&mut self, inbox: &InboxId, begin: &Begin) -> InboxRow {
+        self.0.claim_inbox(inbox, begin)
     }
 
     /// [`Store::inbox`](factum_core::Store::inbox).

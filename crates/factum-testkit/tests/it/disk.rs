@@ -1,7 +1,7 @@
 //! What only a memory store can do: copies of its disk, and a restore under stores that stay open.
 
 use factum_core::{
-    At, Commit, CommitError, CommitId, Epoch, Group, InboxId, Input, LogFilter, Position,
+    At, Begin, Commit, CommitError, CommitId, Epoch, Group, InboxId, Input, LogFilter, Position,
     ServiceName, Signal, Start, Store as _, StoreId, TimerWrite, Timestamp, Topic, VoidInput,
 };
 use factum_testkit::{MemoryDisk, MemoryStore};
@@ -52,7 +52,7 @@ async fn a_store_that_stays_open_over_a_restore_is_a_fenced_zombie() {
         partition: 0,
     };
     let fence = zombie
-        .claim_inbox(&inbox, Start::Beginning, 0)
+        .claim_inbox(&inbox, &Begin::at(Start::Beginning, 0))
         .await
         .unwrap()
         .fence;

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use factum_core::{Error, InboxId, ParkedFilter, ParkedState, Start, Timestamp};
+use factum_core::{Begin, Error, InboxId, ParkedFilter, ParkedState, Timestamp};
 
 use super::{Consuming, PARKED_LANES_MAX, owner::Owner};
 
@@ -65,7 +65,9 @@ impl Left {
             if store.parked(&retrying(Some(due)), 1).await?.is_empty() {
                 continue;
             }
-            let row = store.claim_inbox(&inbox, Start::Beginning, row.low).await?;
+            let row = store
+                .claim_inbox(&inbox, &Begin::at(row.start, row.low))
+                .await?;
             let lanes = store.parked_lanes(&inbox, PARKED_LANES_MAX).await?;
             let low = row.low;
             let owner = Arc::new(Owner::new(

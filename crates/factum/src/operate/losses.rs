@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{By, Operations};
 use crate::Incident;
 use factum_core::{
-    AcceptedLoss, At, Commit, CommitError, Error, InboxId, InboxRow, Input, LogFilter, Loss,
+    AcceptedLoss, At, Begin, Commit, CommitError, Error, InboxId, InboxRow, Input, LogFilter, Loss,
     PassedOffsets, Position, RelayInput, RetiredSource, Start, StoreId, Topic, TopicPartition,
     VoidInput, Watermarks, chain::Link,
 };
@@ -137,7 +137,6 @@ impl Operations {
             );
             return Err(Error::poison(what));
         }
-        let store = &self.core.store;
         let known = &self.known(inbox).await?;
         let loss = AcceptedLoss {
             source: *source,
@@ -147,7 +146,7 @@ impl Operations {
         // Before the owner is disturbed.
         known.clone().accept(loss.into())?;
         for _ in 0..CLAIMS_MAX {
-            let row = store.claim_inbox(inbox, Start::Beginning, 0).await?;
+            let row = self.claim(inbox).await?;
             let input = accept(inbox, &row, loss);
             let subject = format!("{inbox} of {source} from {from}");
             if self.own(input, "accept-loss", subject, by).await? {
@@ -203,8 +202,7 @@ impl Operations {
             let places = self
                 .behind_what_is_gone(&partition, &known, at, marks)
                 .await?;
-            let store = &self.core.store;
-            let row = store.claim_inbox(inbox, Start::Beginning, 0).await?;
+            let row = self.claim(inbox).await?;
             if row.low != known.low || row.done != known.done || row.lasts != known.lasts {
                 continue;
             }
@@ -273,11 +271,7 @@ impl Operations {
             let loss = RetiredSource { source, last };
             // Before the owner is disturbed.
             self.known(inbox).await?.accept(Loss::Retired(loss))?;
-            let row = self
-                .core
-                .store
-                .claim_inbox(inbox, Start::Beginning, 0)
-                .await?;
+            let row = self.claim(inbox).await?;
             let input = accept(inbox, &row, Loss::Retired(loss));
             let subject = format!("{inbox} of {source} at {last}");
             if self.own(input, "retire-source", subject, by).await? {
@@ -325,8 +319,22 @@ impl Operations {
                 }
             }
         }
-        places.retain(|source, place| *place > row.lasts.get(*source));
+        let mut lasts = row.lasts.clone();
+        places.retain(|source, place| {
+            // What a source too many has published is left out until there is room for it.
+            let goes_on = *place > lasts.get(*source) && !lasts.is_too_many_for(*source);
+            if goes_on {
+                lasts.set(*source, *place);
+            }
+            goes_on
+        });
         Ok(places)
+    }
+
+    /// Becomes the owner of an inbox that has a row.
+    async fn claim(&self, inbox: &InboxId) -> Result<InboxRow, Error> {
+        let begin = Begin::at(Start::Beginning, 0);
+        self.core.store.claim_inbox(inbox, &begin).await
     }
 
     /// The row of an inbox of this service.

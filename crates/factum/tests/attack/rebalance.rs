@@ -6,9 +6,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use factum::{
-    Aggregate, App, Broker, Commit, CommitError, Committed, Decision, Env, Error, Event,
+    Aggregate, App, Begin, Broker, Commit, CommitError, Committed, Decision, Env, Error, Event,
     ExpectedVersion, Failure, Group, GroupSpec, InboxId, InboxRow, Input, Reaction, Reactor,
-    Recorded, Running, Service, Start, Store, StreamId, Topic, TopicSpec, Version,
+    Recorded, Running, Service, Store, StreamId, Topic, TopicSpec, Version,
 };
 use factum_testkit::{
     Layered, StoreLayer,
@@ -464,14 +464,9 @@ impl StoreLayer for Careless {
         Ok(committed)
     }
 
-    async fn claim_inbox(
-        &self,
-        inbox: &InboxId,
-        start: Start,
-        low: u64,
-    ) -> Result<InboxRow, Error> {
-        let row = self.0.claim_inbox(inbox, start, low).await?;
-        let done = InboxRow::new(start, low).done;
+    async fn claim_inbox(&self, inbox: &InboxId, begin: &Begin) -> Result<InboxRow, Error> {
+        let row = self.0.claim_inbox(inbox, begin).await?;
+        let done = begin.row().done;
         Ok(InboxRow { done, ..row })
     }
 }

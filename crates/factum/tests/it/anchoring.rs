@@ -1,7 +1,9 @@
-//! A group that starts in the middle: it begins where the chains stood then, whatever was published before.
+//! A group that starts in the middle: it begins where the chains stood then, whatever was published before, and no later
+//! claim begins anew.
 
 use factum::{
-    At, Headers, Key, Link, Message, Outgoing, Running, Start, StoreId, Topic, TopicPartition,
+    At, By, Group, Headers, InboxId, InboxRow, Key, Link, Message, Outgoing, Running, Start,
+    StoreId, Topic, TopicPartition, chain::SOURCES_MAX,
 };
 
 use crate::world::{World, amounts, deposit, follow_time, until};
@@ -83,5 +85,103 @@ async fn a_group_that_starts_behind_large_messages_begins_where_the_chain_stood(
     .await;
     send(&running, [nth(&message, source, LARGE + 1)]).await;
     until("it is taken", async || amounts(&running, "a").await == [7]).await;
+    running.stop().await;
+}
+
+/// The inbox that they are read from.
+fn inbox() -> InboxId {
+    let TopicPartition { topic, partition } = partition();
+    InboxId {
+        group: Group::of("receipt-service"),
+        topic,
+        partition,
+    }
+}
+
+async fn row(running: &Running) -> Option<InboxRow> {
+    let receipts = running.service("receipts").unwrap().store();
+    receipts.inbox(&inbox()).await.unwrap()
+}
+
+/// Waits until there is an owner with another fence than `row` has.
+async fn until_claimed(running: &Running, row: &InboxRow) {
+    until("the inbox is claimed", async || {
+        let now = self::row(running).await.unwrap();
+        now.fence.owner > row.fence.owner && !now.clean
+    })
+    .await;
+    let claimed = self::row(running).await.unwrap();
+    // Whatever an owner writes before it begins, it has written when it has taken what is new.
+    deposit(running, "a", 8).await;
+    until("it has begun", async || {
+        self::row(running).await.unwrap().low > claimed.low
+    })
+    .await;
+}
+
+/// It went wrong: each claim took over the places of sources that the row had none of, also of such as an operator had
+/// retired, ...
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_retired_stays_so_when_a_group_that_started_in_the_middle_is_started_anew()
+{
+    let (world, running, message) = before_the_group(62).await;
+    let sources = [(); 3].map(|()| StoreId(world.env.env().uuid()));
+    send(&running, sources.map(|source| nth(&message, source, 1))).await;
+    running.stop().await;
+    let running = world.start().await;
+    until("a group that knows them", async || {
+        let row = row(&running).await;
+        row.is_some_and(|row| sources.iter().all(|one| row.lasts.get(*one) > At::ZERO))
+    })
+    .await;
+
+    let operator = running.service("receipts").unwrap().operator();
+    let by = By::new("local", "it was replaced");
+    let retired = operator.retire_source(&inbox(), sources[1], &by).await;
+    assert_eq!(retired.unwrap(), At::new(1, 1));
+    let before = row(&running).await.unwrap();
+    running.stop().await;
+    drop(running);
+    let running = world.start().await;
+    until_claimed(&running, &before).await;
+
+    let lasts = row(&running).await.unwrap().lasts;
+    let known = sources.map(|source| lasts.get(source) > At::ZERO);
+    assert_eq!(known, [true, false, true]);
+    running.stop().await;
+}
+
+/// ... and of those that were too many: what was left out of them was passed over for good, and nobody was told.
+#[tokio::test(start_paused = true)]
+async fn what_a_source_too_many_has_published_is_not_passed_over_by_the_next_claim() {
+    let (world, running, message) = before_the_group(63).await;
+    running.stop().await;
+    let running = world.start().await;
+    until("a group", async || row(&running).await.is_some()).await;
+    let sources: Vec<_> = (0..SOURCES_MAX - 1)
+        .map(|_| StoreId(world.env.env().uuid()))
+        .collect();
+    send(&running, sources.iter().map(|one| nth(&message, *one, 1))).await;
+    let one_too_many = StoreId(world.env.env().uuid());
+    send(
+        &running,
+        (1..=5).map(|place| nth(&message, one_too_many, place)),
+    )
+    .await;
+    until("all are looked at", async || {
+        let row = row(&running).await.unwrap();
+        row.lasts.iter().count() == SOURCES_MAX && row.low == SOURCES_MAX as u64 + 5
+    })
+    .await;
+    let before = row(&running).await.unwrap();
+    running.stop().await;
+    drop(running);
+
+    let running = world.start().await;
+    until_claimed(&running, &before).await;
+
+    let lasts = row(&running).await.unwrap().lasts;
+    assert_eq!(lasts.get(one_too_many), At::ZERO);
+    assert_eq!(lasts.iter().count(), SOURCES_MAX);
     running.stop().await;
 }

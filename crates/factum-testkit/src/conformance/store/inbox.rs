@@ -1,8 +1,8 @@
 //! The inbox row: which messages of a partition are finished.
 
 use factum_core::{
-    At, Commit, CommitError, Disposition, InboxRow, Input, Link, Seen, Start, StoreId, Trying,
-    Version, WINDOW_MAX,
+    At, Begin, Commit, CommitError, Disposition, InboxRow, Input, Link, Seen, Start, StoreId,
+    Trying, Version, WINDOW_MAX,
 };
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -225,7 +225,7 @@ pub async fn a_release_is_told_to_the_next_owner(harness: &dyn StoreHarness) {
     let claim = async |world: &World| {
         world
             .store
-            .claim_inbox(&inbox, Start::Beginning, 0)
+            .claim_inbox(&inbox, &Begin::at(Start::Beginning, 0))
             .await
             .expect("an inbox is claimed")
     };
@@ -286,7 +286,7 @@ pub async fn an_attempt_mark_is_kept_until_its_message_is_finished(harness: &dyn
     let world = world.reopen(harness).await;
     let row = world
         .store
-        .claim_inbox(&owner.inbox, Start::Beginning, 0)
+        .claim_inbox(&owner.inbox, &Begin::at(Start::Beginning, 0))
         .await
         .expect("an inbox is claimed");
     assert_eq!(row.trying, trying, "after a restart");
@@ -469,18 +469,26 @@ pub async fn the_window_has_a_bound(harness: &dyn StoreHarness) {
 pub async fn a_group_starts_where_it_was_told(harness: &dyn StoreHarness) {
     let world = World::create(harness).await;
     let high = u64::MAX / 4;
+    let source = |number| StoreId(Uuid::from_u128(number));
+    let mut begin = Begin::at(Start::Anchor, high);
+    begin.lasts.set(source(1), At::new(1, 7));
+    begin.lasts.set(source(2), At::new(3, 9));
     let row = world
         .store
-        .claim_inbox(&inbox("late", 3), Start::Anchor, high)
+        .claim_inbox(&inbox("late", 3), &begin)
         .await
         .expect("an inbox is claimed");
     assert_eq!((row.start, row.low), (Start::Anchor, high));
+    assert_eq!(row.lasts, begin.lasts);
+    let mut other = Begin::at(Start::Beginning, 0);
+    other.lasts.set(source(3), At::new(1, 1));
     let row = world
         .store
-        .claim_inbox(&inbox("late", 3), Start::Beginning, 0)
+        .claim_inbox(&inbox("late", 3), &other)
         .await
         .expect("an inbox is claimed");
     assert_eq!((row.start, row.low), (Start::Anchor, high));
+    assert_eq!(row.lasts, begin.lasts);
     let owner = Owner {
         inbox: inbox("late", 3),
         fence: row.fence,
@@ -508,5 +516,6 @@ pub async fn a_group_starts_where_it_was_told(harness: &dyn StoreHarness) {
         Some((high + 1, vec![]))
     );
     let world = world.reopen(harness).await;
-    assert_eq!(owner.row(&world).await.start, Start::Anchor);
+    let row = owner.row(&world).await;
+    assert_eq!((row.start, row.lasts), (Start::Anchor, begin.lasts));
 }

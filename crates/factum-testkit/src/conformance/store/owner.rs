@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use factum_core::{
-    Advance, Commit, Disposition, FailureClass, FailureNote, Fence, Group, HandlerName, Headers,
-    InboxId, InboxRow, Input, Key, Lane, Message, MessageId, MessageInput, OperatorAction,
+    Advance, Begin, Commit, Disposition, FailureClass, FailureNote, Fence, Group, HandlerName,
+    Headers, InboxId, InboxRow, Input, Key, Lane, Message, MessageId, MessageInput, OperatorAction,
     OperatorInput, Parked, ParkedId, ParkedInput, ParkedState, Retried, Room, Seen, Start,
     Timestamp, Topic, VoidInput,
 };
@@ -59,7 +59,7 @@ impl Owner {
     pub(crate) async fn claim(world: &World, inbox: InboxId) -> Self {
         let row = world
             .store
-            .claim_inbox(&inbox, Start::Beginning, 0)
+            .claim_inbox(&inbox, &Begin::at(Start::Beginning, 0))
             .await
             .expect("an inbox can be claimed");
         Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use factum_core::{
-    At, Commit, CommitError, ErrorClass, Fence, Input, LogInput, Position, ProjectionName,
+    At, Begin, Commit, CommitError, ErrorClass, Fence, Input, LogInput, Position, ProjectionName,
     RelayInput, Retried, Start, TimerInput, TimerWrite, Topic,
 };
 use futures_util::future::join_all;
@@ -485,7 +485,7 @@ pub async fn of_many_claims_each_has_its_own_fence_and_one_is_valid(harness: &dy
         let store = world.store.clone();
         tokio::spawn(async move {
             let inbox = store
-                .claim_inbox(&inbox("payment", 0), Start::Beginning, 0)
+                .claim_inbox(&inbox("payment", 0), &Begin::at(Start::Beginning, 0))
                 .await;
             let relay = store.claim_relay().await;
             (
