@@ -221,9 +221,11 @@ impl InboxRow {
                 self.low
             )));
         }
+        // What is marked and finished is parked: it is in the store, whatever the partition has.
+        let parked = self.trying.filter(|trying| self.is_done(trying.offset));
         self.done.shift(to - self.low);
         self.low = to;
-        self.trying = self.trying.filter(|trying| trying.offset >= to);
+        self.trying = parked.or(self.trying.filter(|trying| trying.offset >= to));
         Ok(())
     }
 
@@ -379,6 +381,18 @@ mod tests {
         row.apply(Some(299), &[seen(299, false), seen(300, false)])
             .unwrap();
         assert_eq!(row.low, 301);
+    }
+
+    #[test]
+    fn going_on_elsewhere_ends_the_mark_of_what_is_gone_and_keeps_that_of_what_is_parked() {
+        for (offset, stays) in [(3, true), (12, true), (15, false), (20, true)] {
+            let mut row = InboxRow::new(Start::Beginning, 10);
+            row.apply(Some(12), &[]).unwrap();
+            row.trying = Some(Trying { offset, tries: 2 });
+            let passed = PassedOffsets { low: 10, to: 20 };
+            row.accept(Loss::Passed(passed)).unwrap();
+            assert_eq!(row.trying.is_some(), stays, "offset {offset}");
+        }
     }
 
     /// It went wrong: by accepting a loss a row came to more sources than it may keep.

@@ -50,6 +50,8 @@ pub struct Partition {
     careful: Option<Careful>,
     /// The last mark that this owner gave out.
     mark: Option<Trying>,
+    /// The lane in which a parked message is tried behind a mark.
+    retries_suspect: Option<Lane>,
 }
 
 /// What a life keeps in mind of an inbox that it owned, for when it claims the inbox again: it has not died meanwhile.
@@ -124,6 +126,7 @@ impl Partition {
             more_parked: false,
             careful,
             mark: None,
+            retries_suspect: None,
             row,
         }
     }
@@ -293,10 +296,14 @@ impl Partition {
         }
     }
 
-    /// Whether the retry of a parked message of this lane may start: the lane is busy from then on.
-    pub fn start_retry(&mut self, lane: &Lane) -> bool {
+    /// Whether the retry of a parked message of this lane may start, behind its [mark](Self::retry_mark) if it has one: the
+    /// lane is busy from then on.
+    pub fn start_retry(&mut self, lane: &Lane, mark: Option<Trying>) -> bool {
         if self.busy.contains(lane) || (self.is_careful() && !self.busy.is_empty()) {
             return false;
+        }
+        if mark.is_some() {
+            self.retries_suspect = Some(lane.clone());
         }
         self.ready.retain(|(_, ready)| ready != lane);
         self.busy.insert(lane.clone())
@@ -316,6 +323,7 @@ impl Partition {
     /// What ran in this lane ended without a commit, or was a retry: the lane may run the next.
     pub fn idle(&mut self, lane: &Lane) {
         self.busy.remove(lane);
+        self.retries_suspect.take_if(|suspect| suspect == lane);
         match self
             .lanes
             .get(lane)
@@ -360,13 +368,18 @@ impl Partition {
         self.parked.contains(lane)
     }
 
-    /// Whether the row alone should be committed: `low` stands at a hole, or at a message for which no handler's commit
-    /// will come.
+    /// Whether the row alone should be committed now: `low` stands at a hole, or at a message for which no handler's commit
+    /// will come; and nothing runs whose commit takes it along, or half of what may be read ahead is read.
+    ///
+    /// Not while a parked message is tried behind a mark. Its offset is finished for the row, whose every move ends marks
+    /// of what is finished: the death that the mark is for would not be counted. Nothing else runs meanwhile.
     pub fn owes_void(&self) -> bool {
         let low = self.row.low;
-        self.seen.front().is_some_and(|seen| {
+        let stands = self.seen.front().is_some_and(|seen| {
             seen.from <= low && (low < seen.offset || seen.void || self.row.is_done(low))
-        })
+        });
+        let half = (self.poll - low) * 2 >= self.ahead;
+        stands && self.retries_suspect.is_none() && (self.busy.is_empty() || half)
     }
 
     /// How many messages run.
@@ -467,10 +480,10 @@ mod tests {
         let mut owner = owner(true);
         let lane = message(0, "a").lane();
         owner.set_parked(&lane, true);
-        assert!(owner.start_retry(&lane));
+        assert!(owner.start_retry(&lane, None));
         owner.polled(message(0, "a"), None, true);
         assert!(owner.start().is_none());
-        assert!(!owner.start_retry(&lane));
+        assert!(!owner.start_retry(&lane, None));
         owner.idle(&lane);
         assert!(owner.start().unwrap().wait);
     }
@@ -576,6 +589,30 @@ mod tests {
         owner.written(row);
         assert!(!owner.owes_void());
         assert_eq!(owner.row().low, 2);
+    }
+
+    /// It went wrong: the row moved on, and took the mark of what was being tried with it.
+    #[test]
+    fn the_row_alone_is_not_committed_while_a_parked_message_is_tried_behind_a_mark() {
+        let row = InboxRow {
+            clean: false,
+            ..InboxRow::new(Start::Beginning, 10)
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let mut owner = Partition::new(row, [], 10, now).reading_ahead(4);
+        let (lane, id) = (message(3, "a").lane(), "g:t:0:3".parse().unwrap());
+        for offset in 10..14 {
+            owner.polled(message(offset, "b"), None, false);
+        }
+        assert!(owner.owes_void());
+        let mark = owner.retry_mark(&id, Some(now));
+        assert!(mark.is_some() && owner.start_retry(&lane, mark));
+        assert!(!owner.owes_void());
+        owner.idle(&lane);
+        assert!(owner.owes_void());
+        // One that nobody died of is in no danger, and holds up nothing.
+        assert!(owner.start_retry(&lane, None));
+        assert!(owner.owes_void());
     }
 
     /// It went wrong: each offset of a compacted stretch was kept and copied into each commit, and the message behind it

@@ -164,7 +164,7 @@ impl World {
             inbox: setting.inbox.clone(),
             fence: row.fence,
             advance: [].into(),
-            trying: None,
+            trying: row.trying.map(Some),
             release: row.clean,
             accept: Some(loss.into()),
         });

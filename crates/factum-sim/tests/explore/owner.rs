@@ -232,7 +232,7 @@ impl World {
                 }),
             }
         }
-        if self.owes_void(owner) && !self.plants(Mutation::M17) {
+        if owner.partition.owes_void() && !self.plants(Mutation::M17) {
             steps.show(What::Void(fence), |world| world.void(index));
         }
         if !owner.promoted.is_empty() {
@@ -418,7 +418,7 @@ impl World {
             .jobs
             .iter()
             .any(|job| matches!(&job.work, Work::Again(row) if row.id == parked.id));
-        if beside && twice || !beside && !picture.start_retry(&parked.lane) {
+        if beside && twice || !beside && !picture.start_retry(&parked.lane, mark) {
             return Err(Halt::Never);
         }
         self.start(index, picture, Work::Again(Box::new(parked)), mark)
@@ -494,13 +494,6 @@ impl World {
     fn commit_input(&mut self, input: Input) -> Result<Committed, CommitError> {
         let commit = commit(input, self.now());
         self.group.change(|group| group.commit(commit))
-    }
-
-    /// Whether an owner owes the row alone, and commits it now.
-    fn owes_void(&self, owner: &Owner) -> bool {
-        let partition = &owner.partition;
-        let half = (partition.poll() - partition.row().low) * 2 >= self.consuming().ahead;
-        partition.owes_void() && (partition.running() == 0 || half)
     }
 
     fn void(&mut self, index: usize) -> Act {

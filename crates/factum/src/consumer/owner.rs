@@ -533,7 +533,7 @@ impl Owner {
                 let mut state = self.state();
                 let mark = state.partition.retry_mark(&parked.id, parked.due);
                 state.partition.set_parked(&lane, true);
-                if !state.partition.start_retry(&lane) {
+                if !state.partition.start_retry(&lane, mark) {
                     refused = true;
                     continue;
                 }
@@ -613,9 +613,7 @@ impl Owner {
     }
 
     fn owes_void(&self) -> bool {
-        let partition = &self.state().partition;
-        let half = partition.poll() - partition.row().low >= AHEAD_MAX / 2;
-        partition.owes_void() && (partition.running() == 0 || half)
+        self.state().partition.owes_void()
     }
 
     async fn commit_void(&self) -> Option<Ended> {

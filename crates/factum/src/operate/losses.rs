@@ -382,7 +382,8 @@ fn accept(inbox: &InboxId, row: &InboxRow, loss: impl Into<Loss>) -> Input {
         inbox: inbox.clone(),
         fence: row.fence,
         advance: [].into(),
-        trying: None,
+        // The mark of a parked message is the next owner's: moving the row would end it.
+        trying: row.trying.map(Some),
         // As it was found: an owner that was at work has not left in good order.
         release: row.clean,
         accept: Some(loss.into()),

@@ -23,5 +23,6 @@ mod publishing;
 mod queries;
 mod rejections;
 mod starting;
+mod suspects;
 mod timers;
 mod world;

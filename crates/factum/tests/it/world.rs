@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -115,8 +115,27 @@ impl Aggregate for Receipt {
 /// A receipt for so much is longer than any record.
 pub(crate) const TOO_MUCH: u64 = 1_000_000;
 
+/// Handlers of amounts of 13, while they hang.
+#[derive(Default)]
+pub(crate) struct Hanging {
+    pub(crate) hangs: AtomicBool,
+    /// How many have begun.
+    pub(crate) begun: AtomicU32,
+}
+
+impl Hanging {
+    /// Waits until another one hangs, than the `before` that did.
+    pub(crate) async fn until_more_than(&self, before: u32) {
+        until("a handler hangs", async || {
+            self.begun.load(Ordering::SeqCst) > before
+        })
+        .await;
+    }
+}
+
 /// Writes receipts; fails, panics or refuses by the amount.
 pub(crate) struct WriteReceipt {
+    pub(crate) hanging: Arc<Hanging>,
     /// How often amounts of 13 fail before they succeed.
     pub(crate) flaky: AtomicU32,
     pub(crate) mended: Arc<AtomicU32>,
@@ -143,6 +162,10 @@ impl Reactor for WriteReceipt {
             .unwrap_or_default()
             .to_string();
         match amount {
+            13 if self.hanging.hangs.load(Ordering::SeqCst) => {
+                self.hanging.begun.fetch_add(1, Ordering::SeqCst);
+                std::future::pending().await
+            }
             13 if self.flaky.load(Ordering::SeqCst) > 0 => {
                 self.flaky.fetch_sub(1, Ordering::SeqCst);
                 return Err(Failure::transient("the printer is out of paper"));
@@ -168,6 +191,7 @@ pub(crate) struct World {
     pub(crate) receipts: MemoryDisk,
     pub(crate) topics: MemoryTopicsDisk,
     pub(crate) mended: Arc<AtomicU32>,
+    pub(crate) hanging: Arc<Hanging>,
     pub(crate) room: Room,
     pub(crate) retry: RetryPolicy,
     /// How long topics keep messages.
@@ -198,6 +222,7 @@ impl World {
             receipts,
             topics: MemoryTopicsDisk::new(),
             mended: Arc::default(),
+            hanging: Arc::default(),
             room: Room::default(),
             retry: RetryPolicy::exponential(Duration::from_millis(20)).without_jitter(),
             retention: None,
@@ -234,6 +259,7 @@ impl World {
             return app.start().await.unwrap();
         };
         let reactor = WriteReceipt {
+            hanging: self.hanging.clone(),
             flaky: AtomicU32::new(2),
             mended: self.mended.clone(),
         };
