@@ -4,6 +4,7 @@
 
 mod anchoring;
 mod bank;
+mod clock;
 mod commands;
 mod consuming;
 mod contending;
