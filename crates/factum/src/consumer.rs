@@ -52,6 +52,9 @@ const OFFSETS_EVERY: Duration = Duration::from_secs(1);
 /// How long a partition that is taken away may finish what it has begun.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
+/// How long it may take to release what did not finish by then.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
+
 /// How many lanes' parked state an owner keeps in mind from its claim on. Where there are more, the store is asked before
 /// each message of another lane.
 const PARKED_LANES_MAX: usize = 10_000;
@@ -496,10 +499,15 @@ impl Member {
         for owner in owners {
             owner.drain();
         }
-        let drained = futures_util::future::join_all(owners.iter().map(|owner| owner.drained()));
         // The member says nothing to the broker meanwhile, and must not count as dead.
-        let limit = DRAIN_MAX.min(self.consuming.group.session / 2);
-        if timeout(limit, drained).await.is_err() {
+        let session = self.consuming.group.session;
+        if has_drained(owners, DRAIN_MAX.min(session / 2)).await {
+            return;
+        }
+        for owner in owners {
+            owner.cut_short();
+        }
+        if !has_drained(owners, RELEASE_MAX.min(session / 4)).await {
             for owner in owners {
                 owner.drop_all();
             }
@@ -529,4 +537,10 @@ impl Drop for Member {
             owner.drop_all();
         }
     }
+}
+
+/// Waits until all of them have ended, or for so long.
+async fn has_drained(owners: &[Arc<Owner>], limit: Duration) -> bool {
+    let drained = futures_util::future::join_all(owners.iter().map(|owner| owner.drained()));
+    timeout(limit, drained).await.is_ok()
 }

@@ -480,7 +480,11 @@ impl World {
             inbox: self.setting.inbox.clone(),
             fence: self.carried(fence, false),
             advance,
-            trying: trying.map(Some),
+            trying: if release {
+                Some(None)
+            } else {
+                trying.map(Some)
+            },
             release,
             accept: None,
         });

@@ -11,7 +11,8 @@ use std::{
 
 use factum_core::{
     AHEAD_MAX, At, Class, Commit, CommitError, InboxId, InboxRow, Input, Job, Lane, Link, Message,
-    Parked, ParkedFilter, ParkedState, Partition, Polled, Signal, Start, Timestamp, VoidInput,
+    Parked, ParkedFilter, ParkedState, Partition, Polled, Signal, Start, Timestamp, Trying,
+    VoidInput,
     wire::{self, Incoming, WireError},
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
@@ -57,6 +58,8 @@ pub(crate) struct Owner {
     work: Notify,
     /// Finish what has begun, and end.
     drain: CancellationToken,
+    /// Give up what has not finished, and end.
+    cut_short: CancellationToken,
     /// End as it stands.
     dropped: CancellationToken,
     /// Has ended.
@@ -149,6 +152,7 @@ impl Owner {
             }),
             work: Notify::new(),
             drain: CancellationToken::new(),
+            cut_short: CancellationToken::new(),
             dropped: CancellationToken::new(),
             gone: CancellationToken::new(),
         }
@@ -289,6 +293,11 @@ impl Owner {
         self.gone.cancelled().await;
     }
 
+    /// Asks it to give up what it has begun, release the inbox and end.
+    pub(crate) fn cut_short(&self) {
+        self.cut_short.cancel();
+    }
+
     /// Ends it as it stands.
     pub(crate) fn drop_all(&self) {
         self.dropped.cancel();
@@ -304,10 +313,11 @@ impl Owner {
 
     /// Runs until it ends.
     pub(crate) async fn run(self: Arc<Self>) -> Ended {
+        let mut jobs = JoinSet::new();
         let ended = tokio::select! {
             biased;
             () = self.dropped.cancelled() => Ended::Drained,
-            ended = self.clone().own() => ended,
+            ended = self.own_until_cut_short(&mut jobs) => ended,
         };
         self.give_up_watch();
         self.gone.cancel();
@@ -315,9 +325,23 @@ impl Owner {
         ended
     }
 
-    async fn own(self: Arc<Self>) -> Ended {
+    async fn own_until_cut_short(self: &Arc<Self>, jobs: &mut JoinSet<Report>) -> Ended {
+        let ended = tokio::select! {
+            biased;
+            () = self.cut_short.cancelled() => None,
+            ended = self.own(jobs) => Some(ended),
+        };
+        if let Some(ended) = ended {
+            return ended;
+        }
+        // They end where they wait; a commit that is on its way counts or doesn't, whole. With none of them left nothing
+        // can be taken for what the process died of, so it is released as in good order.
+        jobs.shutdown().await;
+        self.release().await
+    }
+
+    async fn own(self: &Arc<Self>, jobs: &mut JoinSet<Report>) -> Ended {
         let core = &self.consuming.core;
-        let mut jobs: JoinSet<Report> = JoinSet::new();
         let mut retry_at = Some(core.env.now());
         let mut parking = 0;
         let mut failures = 0;
@@ -333,7 +357,7 @@ impl Owner {
                     return Ended::Reclaim;
                 }
                 // Retries go first: they make the room that live messages behind them may wait for.
-                match self.start_retries(&mut jobs, &mut retry_at).await {
+                match self.start_retries(jobs, &mut retry_at).await {
                     Ok(refused) => {
                         failures = 0;
                         held_off |= refused;
@@ -345,7 +369,7 @@ impl Owner {
                         failures += 1;
                     }
                 }
-                self.start(&mut jobs);
+                self.start(jobs);
                 if self.owes_void()
                     && let Some(ended) = self.commit_void().await
                 {
@@ -641,12 +665,18 @@ impl Owner {
         }
     }
 
-    pub(crate) fn void(&self, trying: Option<factum_core::Trying>, release: bool) -> Input {
+    /// What moves the row alone. Behind a release nothing runs, so nothing is suspected: left there, a mark would be
+    /// counted at the next death, whatever that is of.
+    pub(crate) fn void(&self, trying: Option<Trying>, release: bool) -> Input {
         Input::Void(VoidInput {
             inbox: self.inbox.clone(),
             fence: self.fence,
             advance: self.advance(),
-            trying: trying.map(Some),
+            trying: if release {
+                Some(None)
+            } else {
+                trying.map(Some)
+            },
             release,
             accept: None,
         })

@@ -118,3 +118,56 @@ async fn a_parked_message_that_kills_is_counted_whatever_else_is_committed_while
     assert_eq!(failure.class, FailureClass::Crash, "{}", failure.message);
     running.stop().await;
 }
+
+/// It went wrong: the owner ended where it stood, as in a crash, and the next one counted the message among those
+/// that the process may have died of.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_a_handler_is_too_slow_for_gives_back_and_is_no_death() {
+    let world = World::new(65);
+    let _time = follow_time(&world.env);
+    let hanging = world.hanging.clone();
+    hanging.hangs.store(true, Ordering::SeqCst);
+    for stops in 0..5 {
+        let running = world.start().await;
+        if stops == 0 {
+            deposit(&running, "a", 13).await;
+        }
+        hanging.until_more_than(stops).await;
+        running.stop().await;
+        let row = row(&running).await;
+        assert!(row.clean, "after {stops} stops: {row:?}");
+        assert_eq!(row.trying, None);
+    }
+    hanging.hangs.store(false, Ordering::SeqCst);
+    let running = world.start().await;
+    until("it is handled", async || {
+        amounts(&running, "a").await == [13]
+    })
+    .await;
+    running.stop().await;
+}
+
+/// It went wrong: a mark that a life had left was counted at the next death, though others had stopped in good order since.
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_good_order_ends_what_is_suspected() {
+    let world = World::new(66);
+    let _time = follow_time(&world.env);
+    let hanging = world.hanging.clone();
+    hanging.hangs.store(true, Ordering::SeqCst);
+    let running = world.start().await;
+    deposit(&running, "a", 13).await;
+    hanging.until_more_than(0).await;
+    drop(running);
+    for begun in [1, 3, 5] {
+        // Behind a mark, and stopped; then without, and killed.
+        let running = world.start().await;
+        hanging.until_more_than(begun).await;
+        assert_eq!(row(&running).await.trying.map(|mark| mark.tries), Some(1));
+        running.stop().await;
+        drop(running);
+        let running = world.start().await;
+        hanging.until_more_than(begun + 1).await;
+        assert_eq!(row(&running).await.trying, None);
+        drop(running);
+    }
+}

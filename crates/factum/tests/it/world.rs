@@ -164,7 +164,7 @@ impl Reactor for WriteReceipt {
         match amount {
             13 if self.hanging.hangs.load(Ordering::SeqCst) => {
                 self.hanging.begun.fetch_add(1, Ordering::SeqCst);
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             13 if self.flaky.load(Ordering::SeqCst) > 0 => {
                 self.flaky.fetch_sub(1, Ordering::SeqCst);
