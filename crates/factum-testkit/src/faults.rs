@@ -4,7 +4,8 @@
 //! they wrap, and ask the plan first. Each wrapper belongs to a node, which stands for a process: two of them over
 //! one store are two processes, of which one may be paused while the other goes on.
 //!
-//! * A [`Rule`] lets the n-th call of a kind fail, wait for a [`Gate`], lose its answer, or happen twice.
+//! * A [`Rule`] lets the n-th call of a kind fail, wait for a [`Gate`], lose its answer, happen twice, or change
+//!   places with the next.
 //! * [`Faults::pause`] holds a whole node, as a stopped virtual machine is held: what it sent is on its way, and it
 //!   goes on later as if nothing had happened.
 //! * [`Faults::on_write`] calls a hook before and after every write. A hook that never answers is a crash at that

@@ -141,6 +141,7 @@ pub(crate) enum Trouble {
     Fails,
     LosesItsAnswer,
     Twice,
+    Swaps,
     Waits { seconds: u64 },
 }
 
@@ -332,6 +333,7 @@ fn fault(choices: &mut fastrand::Rng) -> Happening {
     let trouble = match (call, choices.u8(0..4)) {
         (Call::Commit, 1) | (Call::Send, 0) => Trouble::Fails,
         (Call::Commit, 0) | (Call::Deliver, 0 | 1) => Trouble::Waits { seconds },
+        (Call::Deliver | Call::Send, 2) => Trouble::Swaps,
         (Call::Deliver, _) | (Call::Send, 1) => Trouble::Twice,
         _ => Trouble::LosesItsAnswer,
     };
@@ -411,6 +413,7 @@ impl fmt::Display for Happening {
                         write!(f, "{what} {nth} from now is done, and its answer lost")
                     }
                     Trouble::Twice => write!(f, "{what} {nth} from now comes twice"),
+                    Trouble::Swaps => write!(f, "{what} {nth} from now comes behind the next"),
                     Trouble::Waits { seconds } => {
                         write!(
                             f,

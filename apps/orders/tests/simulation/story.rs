@@ -271,6 +271,7 @@ impl Scene<'_> {
                     Trouble::Fails => rule.fails(Error::transient("it is busy")),
                     Trouble::LosesItsAnswer => rule.loses_the_answer(),
                     Trouble::Twice => rule.twice(),
+                    Trouble::Swaps => rule.swaps(),
                     Trouble::Waits { seconds } => Self::opens(rule.waits(), seconds),
                 }
             }

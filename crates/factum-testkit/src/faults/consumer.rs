@@ -1,4 +1,5 @@
-//! A consumer behind a plan of faults: partitions that lag behind each other, and messages that come twice.
+//! A consumer behind a plan of faults: partitions that lag behind each other, and messages that come twice, or after
+//! those that they came before.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -25,6 +26,10 @@ pub(super) struct FaultyConsumer {
     held: BTreeMap<TopicPartition, Held>,
     /// Partitions that the user has paused.
     paused: BTreeSet<TopicPartition>,
+    /// What comes behind the next messages of other partitions.
+    behind: Vec<Message>,
+    /// Whether the broker was asked for those, in vain so far.
+    asked: bool,
 }
 
 /// Messages of a partition that wait.
@@ -57,6 +62,8 @@ impl FaultyConsumer {
             ready: VecDeque::new(),
             held: BTreeMap::new(),
             paused: BTreeSet::new(),
+            behind: Vec::new(),
+            asked: false,
         }
     }
 
@@ -72,12 +79,19 @@ impl FaultyConsumer {
                         .retain(|partition, _| !partitions.contains(partition));
                     self.paused
                         .retain(|partition| !partitions.contains(partition));
+                    for partition in partitions {
+                        extract(&mut self.behind, partition);
+                    }
                 }
                 return self.ready.push_back(Ok(told));
             }
         };
-        let mut free = Vec::new();
+        let (mut free, mut behind) = (Vec::new(), Vec::new());
         for (partition, messages) in by_partition(messages) {
+            // Nothing overtakes what it follows.
+            let mut all = extract(&mut self.behind, &partition);
+            all.extend(messages);
+            let messages = all;
             if let Some(held) = self.held.get_mut(&partition) {
                 held.messages.extend(messages);
                 continue;
@@ -99,7 +113,9 @@ impl FaultyConsumer {
                 _ => {}
             }
             let gates = begun.take_gates();
-            if gates.is_empty() {
+            if gates.is_empty() && matches!(begun.fault, Some(Fault::Swaps)) {
+                behind.extend(messages);
+            } else if gates.is_empty() {
                 free.extend(messages);
             } else {
                 self.held.insert(
@@ -112,8 +128,19 @@ impl FaultyConsumer {
                 );
             }
         }
+        self.behind.extend(behind);
+        self.asked = false;
         if !free.is_empty() {
             self.ready.push_back(Ok(Consumed::Messages(free)));
+            self.let_follow();
+        }
+    }
+
+    /// What was to come behind others comes.
+    fn let_follow(&mut self) {
+        if !self.behind.is_empty() {
+            let behind = std::mem::take(&mut self.behind);
+            self.ready.push_back(Ok(Consumed::Messages(behind)));
         }
     }
 
@@ -150,12 +177,10 @@ impl FaultyConsumer {
         let mut withdrawn = Vec::new();
         for ready in &mut self.ready {
             if let Ok(Consumed::Messages(messages)) = ready {
-                let is_of = |message: &mut Message| {
-                    message.topic == partition.topic && message.partition == partition.partition
-                };
-                withdrawn.extend(messages.extract_if(.., is_of));
+                withdrawn.extend(extract(messages, partition));
             }
         }
+        withdrawn.extend(extract(&mut self.behind, partition));
         self.ready.retain(
             |ready| !matches!(ready, Ok(Consumed::Messages(messages)) if messages.is_empty()),
         );
@@ -172,6 +197,9 @@ impl Consumer for FaultyConsumer {
         loop {
             if self.ready.is_empty() {
                 self.steer().await?;
+            }
+            if self.ready.is_empty() && std::mem::replace(&mut self.asked, true) {
+                self.let_follow();
             }
             if let Some(ready) = self.ready.pop_front() {
                 return ready;
@@ -275,6 +303,14 @@ impl Consumer for FaultyConsumer {
         } = *self;
         faults.run(&node, Call::Leave, group, inner.leave()).await
     }
+}
+
+/// Takes the messages of a partition out of `messages`.
+fn extract(messages: &mut Vec<Message>, partition: &TopicPartition) -> Vec<Message> {
+    let is_of = |message: &mut Message| {
+        message.topic == partition.topic && message.partition == partition.partition
+    };
+    messages.extract_if(.., is_of).collect()
 }
 
 /// Messages by partition, in the order in which the partitions come first.

@@ -1,4 +1,4 @@
-//! A producer behind a plan of faults: messages that are lost, doubled, or reported late or wrongly.
+//! A producer behind a plan of faults: messages that are lost, doubled, swapped, or reported late or wrongly.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,7 +10,11 @@ use async_trait::async_trait;
 use factum_core::{Error, Outgoing, Producer, Report};
 use futures_util::future::{Either, select, select_all};
 
-use super::{Call, Faults, Gate, plan::answer, rule::Fault};
+use super::{
+    Call, Faults, Gate,
+    plan::{Begun, answer},
+    rule::Fault,
+};
 
 /// A producer run of one node.
 #[derive(Debug)]
@@ -40,6 +44,20 @@ struct Sent {
     told: Option<Error>,
 }
 
+/// A message that is being handed over.
+struct Handed {
+    sequence: u64,
+    outgoing: Outgoing,
+    begun: Begun,
+}
+
+impl Handed {
+    fn has_partition_of(&self, other: &Self) -> bool {
+        let (own, other) = (&self.outgoing, &other.outgoing);
+        own.topic == other.topic && own.partition == other.partition
+    }
+}
+
 impl FaultyProducer {
     pub(super) fn new(inner: Box<dyn Producer>, node: Arc<str>, faults: Faults) -> Self {
         Self {
@@ -54,11 +72,27 @@ impl FaultyProducer {
         }
     }
 
-    /// Hands over one message. Each has a fate of its own, and the hook between any two.
-    async fn hand_over(&mut self, sequence: u64, outgoing: Outgoing) -> Result<(), Error> {
-        let subject = subject(&outgoing);
-        let begun = self.faults.begin(&self.node, Call::Send, subject.clone());
+    /// Asks what becomes of a message. Each has a fate of its own, and the hook between any two.
+    async fn take_up(&mut self, sequence: u64, outgoing: Outgoing) -> Handed {
+        let begun = self
+            .faults
+            .begin(&self.node, Call::Send, subject(&outgoing));
         self.faults.before(&begun).await;
+        Handed {
+            sequence,
+            outgoing,
+            begun,
+        }
+    }
+
+    /// Hands over one message.
+    async fn hand_over(&mut self, handed: Handed) -> Result<(), Error> {
+        let Handed {
+            sequence,
+            outgoing,
+            begun,
+        } = handed;
+        let subject = subject(&outgoing);
         let (copies, told) = match &begun.fault {
             Some(Fault::Fails(error)) => {
                 self.ready.push_back(Report {
@@ -135,10 +169,30 @@ impl Producer for FaultyProducer {
                 .clone()
                 .while_("a producer that has failed sends no more: make a new one"));
         }
+        // One that changes places with the next.
+        let mut behind: Option<Handed> = None;
         for (sequence, outgoing) in batch {
-            self.hand_over(sequence, outgoing).await?;
+            let next = self.take_up(sequence, outgoing).await;
+            let held = match behind.take() {
+                Some(first) if first.has_partition_of(&next) => {
+                    self.hand_over(first).await?;
+                    None
+                }
+                held => held,
+            };
+            if held.is_none() && matches!(next.begun.fault, Some(Fault::Swaps)) {
+                behind = Some(next);
+                continue;
+            }
+            self.hand_over(next).await?;
+            if let Some(first) = held {
+                self.hand_over(first).await?;
+            }
         }
-        Ok(())
+        match behind {
+            Some(last) => self.hand_over(last).await,
+            None => Ok(()),
+        }
     }
 
     async fn reports(&mut self) -> Result<Vec<Report>, Error> {

@@ -36,6 +36,8 @@ pub(super) enum Fault {
     Waits(Gate),
     /// It is done twice.
     Twice,
+    /// It is done behind the next one of another partition.
+    Swaps,
 }
 
 impl Rule {
@@ -110,6 +112,24 @@ impl Rule {
             "only a message that is sent or delivered can happen twice, not {call:?}"
         );
         self.meets(Fault::Twice);
+    }
+
+    /// It changes places with what comes next of another partition, as far as a broker may: of a partition nothing comes
+    /// before what it follows. Of a message that is sent: it is appended behind the next message to another partition
+    /// that is sent with it, if there is one. Of a delivery: it comes behind those of other partitions that come with it,
+    /// or next; when nothing comes, it comes itself when it is asked again.
+    ///
+    /// # Panics
+    ///
+    /// When the rule is about other calls than [`Call::Send`] or [`Call::Deliver`].
+    #[track_caller]
+    pub fn swaps(self) {
+        let call = self.aim.call;
+        assert!(
+            matches!(call, Some(Call::Send | Call::Deliver)),
+            "only a message that is sent or delivered can change places, not {call:?}"
+        );
+        self.meets(Fault::Swaps);
     }
 
     fn meets(self, fault: Fault) {

@@ -1,6 +1,6 @@
 //! Each fault, met where the plan says and nowhere else, within the ports' contracts.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use factum_core::{
     Broker, Commit, CommitError, CommitId, Consumed, Consumer, Error, ErrorClass, Group, Headers,
@@ -307,6 +307,61 @@ async fn a_report_comes_late_and_the_others_in_time() {
     assert_eq!(topics.values(1).await, ["2"]);
     gate.open();
     assert_eq!(reports(&mut *producer).await, [(2, None)]);
+}
+
+#[tokio::test]
+async fn a_publication_changes_places_with_the_next_to_another_partition() {
+    let topics = Topics::new().await;
+    topics.faults.at(Call::Send).swaps();
+    let mut producer = topics.send(&[(0, "1"), (1, "2"), (0, "3")]).await;
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        let reports = producer.reports().await.unwrap();
+        heard.extend(reports.into_iter().map(|report| report.sequence));
+    }
+    assert_eq!(heard, [2, 1, 3]);
+    // Of one partition nothing comes before what it follows, and what nothing follows is sent as well.
+    topics.faults.at(Call::Send).times(3).swaps();
+    topics.send(&[(0, "4"), (0, "5"), (1, "6")]).await;
+    assert_eq!(topics.values(0).await, ["1", "3", "4", "5"]);
+    assert_eq!(topics.values(1).await, ["2", "6"]);
+    assert_eq!(topics.faults.unmet(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_delivery_changes_places_with_the_next_of_another_partition() {
+    let topics = Topics::new().await;
+    let swaps = || topics.faults.at(Call::Deliver).about("orders/0").swaps();
+    swaps();
+    topics.send(&[(0, "1"), (1, "2")]).await;
+    let mut consumer = topics.join().await;
+    assert_eq!(messages(&mut *consumer).await, ["2"]);
+    assert_eq!(messages(&mut *consumer).await, ["1"]);
+    // With what comes later, too.
+    swaps();
+    topics.send(&[(0, "3")]).await;
+    {
+        let mut next = pin!(messages(&mut *consumer));
+        assert!(next.as_mut().now_or_never().is_none());
+        topics.send(&[(1, "4")]).await;
+        assert_eq!(next.await, ["4"]);
+    }
+    assert_eq!(messages(&mut *consumer).await, ["3"]);
+    // Of one partition nothing comes before what it follows.
+    swaps();
+    topics.send(&[(0, "5")]).await;
+    {
+        let mut next = pin!(messages(&mut *consumer));
+        assert!(next.as_mut().now_or_never().is_none());
+        topics.send(&[(0, "6")]).await;
+        assert_eq!(next.await, ["5", "6"]);
+    }
+    // Where nothing comes, it comes when it is asked again.
+    swaps();
+    topics.send(&[(0, "7")]).await;
+    assert!(consumer.next().now_or_never().is_none());
+    assert_eq!(messages(&mut *consumer).await, ["7"]);
+    assert_eq!(topics.faults.unmet(), [""; 0]);
 }
 
 #[tokio::test]

@@ -1,13 +1,18 @@
 //! From one service's commands to another's effects: order, failures, parking, redrive, restarts.
 
-use std::{sync::atomic::Ordering, time::Duration};
-
-use factum::{
-    Commit, Epoch, Error, Headers, Input, Key, OperatorAction, OperatorInput, Outgoing, Parked,
-    ParkedFilter, ParkedState, RetryPolicy, Room, Running, Start, Status, Topic, TopicPartition,
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
-use factum_testkit::faults::Call;
+use factum::{
+    Broker, Commit, Epoch, Error, Headers, Input, Key, OperatorAction, OperatorInput, Outgoing,
+    Parked, ParkedFilter, ParkedState, RetryPolicy, Room, Running, Start, Status, Topic,
+    TopicPartition,
+};
+
+use factum_testkit::faults::{Call, Faults, FaultyBroker};
+use futures_util::future::join_all;
 
 use crate::world::{TOO_MUCH, World, amounts, deposit, follow_time, until};
 
@@ -36,6 +41,34 @@ async fn events_of_each_key_arrive_once_and_in_order() {
             (1..=10).collect::<Vec<_>>()
         );
     }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_change_places_across_partitions_arrive_once_and_each_keys_in_order() {
+    let world = World::new(11);
+    let _time = follow_time(&world.env);
+    let faults = Faults::new();
+    let broker: Arc<dyn Broker> = Arc::new(FaultyBroker::new("one", world.broker(), &faults));
+    let running = world.start_as("one", &broker).await;
+    let accounts = ["a", "b", "c", "d", "e"];
+    for amount in 1..=10 {
+        faults.at(Call::Send).nth(amount % 3 + 1).swaps();
+        faults.at(Call::Deliver).nth(amount % 2 + 1).swaps();
+        // At once, so that what is sent and delivered is of several partitions.
+        join_all(accounts.map(|account| deposit(&running, account, amount))).await;
+    }
+    for account in accounts {
+        until("all receipts", async || {
+            amounts(&running, account).await.len() >= 10
+        })
+        .await;
+        assert_eq!(
+            amounts(&running, account).await,
+            (1..=10).collect::<Vec<_>>()
+        );
+    }
+    assert_eq!(faults.unmet(), [""; 0]);
     running.stop().await;
 }
 
