@@ -17,6 +17,7 @@ pub use factum_sqlite::{
 mod env;
 pub use env::system_env;
 mod service;
+mod stretch;
 mod topics;
 pub use service::{GroupSpec, Service};
 mod app;

@@ -16,7 +16,7 @@ use factum_core::{
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Health, Status, dead_letter, post::Post, work::Core};
+use crate::{Health, Status, dead_letter, post::Post, stretch::read_stretch, work::Core};
 
 /// How many records are read and sent at a time.
 const BATCH_RECORDS_MAX: usize = 500;
@@ -192,16 +192,15 @@ async fn last_seen(
     let mut end = marks.end;
     while end > first {
         let from = end.saturating_sub(LOOK_MESSAGES).max(first);
-        let count = usize::try_from(end - from).unwrap_or(usize::MAX);
-        let messages = broker.read(partition, from, count).await?;
-        let known = messages.iter().filter_map(|message| {
-            let link = Link::from_headers(|name| message.headers.get(name))
-                .ok()
-                .flatten()?;
-            (link.source == source).then_some(link.at)
-        });
-        if let Some(seen) = known.max() {
-            return Ok(Some(seen));
+        let mut known = None;
+        read_stretch(broker, partition, from, end, |message| {
+            let link = Link::from_headers(|name| message.headers.get(name));
+            let of_source = link.ok().flatten().filter(|link| link.source == source);
+            known = known.max(of_source.map(|link| link.at));
+        })
+        .await?;
+        if known.is_some() {
+            return Ok(known);
         }
         end = from;
     }

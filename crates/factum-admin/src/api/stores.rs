@@ -92,14 +92,20 @@ async fn seen_epoch(broker: &dyn Broker, source: StoreId) -> Result<Epoch, Error
         for partition in 0..spec.partitions {
             let place = TopicPartition::new(spec.topic.clone(), partition);
             let marks = broker.watermarks(&place).await?;
-            let from = marks.end.saturating_sub(TAIL_MESSAGES).max(marks.first);
-            let limit = usize::try_from(TAIL_MESSAGES).unwrap_or(usize::MAX);
-            for message in broker.read(&place, from, limit).await? {
-                let link = Link::from_headers(|name| message.headers.get(name));
-                if let Ok(Some(link)) = link
-                    && link.source == source
-                {
-                    seen = seen.max(link.at.epoch);
+            let mut next = marks.end.saturating_sub(TAIL_MESSAGES).max(marks.first);
+            // A broker gives so many bytes at a time, the oldest first.
+            while next < marks.end {
+                let limit = usize::try_from(marks.end - next).unwrap_or(usize::MAX);
+                let messages = broker.read(&place, next, limit).await?;
+                let Some(last) = messages.last() else { break };
+                next = last.offset + 1;
+                for message in &messages {
+                    let link = Link::from_headers(|name| message.headers.get(name));
+                    if let Ok(Some(link)) = link
+                        && link.source == source
+                    {
+                        seen = seen.max(link.at.epoch);
+                    }
                 }
             }
         }

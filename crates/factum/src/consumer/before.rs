@@ -1,9 +1,10 @@
 //! What lies in a partition before the place where an owner goes on: the links of the messages there, without the messages.
 //!
-//! It is read backwards, a stretch at a time, and each stretch whole: what a broker gives at a time is bounded by bytes, and
-//! begins with the oldest. The newest messages are those that say where a chain stands.
+//! It is read backwards, a stretch at a time: the newest messages are those that say where a chain stands.
 
 use factum_core::{Broker, Error, Link, Message, Timestamp, TopicPartition};
+
+use crate::stretch::read_stretch;
 
 /// How many messages are read at a time.
 const STRETCH: u64 = 100;
@@ -34,16 +35,11 @@ pub(super) async fn before(
     while to > lowest && bytes < BYTES_MAX {
         let from = to.saturating_sub(STRETCH).max(lowest);
         let mut stretch = Vec::new();
-        let mut next = from;
-        while next < to {
-            let limit = usize::try_from(to - next).expect("a stretch is short");
-            let messages = broker.read(partition, next, limit).await?;
-            let Some(last) = messages.last() else { break };
-            next = last.offset + 1;
-            bytes += messages.iter().map(Message::size).sum::<usize>();
-            let of_stretch = messages.iter().filter(|message| message.offset < to);
-            stretch.extend(of_stretch.filter_map(linked));
-        }
+        read_stretch(broker, partition, from, to, |message| {
+            bytes += message.size();
+            stretch.extend(linked(message));
+        })
+        .await?;
         stretches.push(stretch);
         to = from;
     }

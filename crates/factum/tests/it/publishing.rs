@@ -3,9 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use factum::{
-    At, Broker, Error, Headers, Message, Outgoing, Position, Running, Status, Topic, TopicPartition,
+    At, Broker, Error, Headers, Link, Message, Outgoing, Position, Running, Status, Store as _,
+    StoreId, Topic, TopicPartition, TopicSpec,
 };
-use factum_testkit::faults::{Call, Faults, FaultyBroker};
+use factum_testkit::{
+    MemoryStore,
+    faults::{Call, Faults, FaultyBroker},
+};
 
 use crate::world::{World, amounts, deposit, follow_time, until};
 
@@ -70,6 +74,49 @@ async fn a_relay_whose_topics_know_more_than_its_log_publishes_nothing_whatever_
     // Put back by hand, without a new epoch.
     world.accounts = before;
     let running = world.start().await;
+    until("a refusal", async || {
+        matches!(relay(&running), Some(Status::Failed(reason)) if reason.contains("new epoch"))
+    })
+    .await;
+    running.stop().await;
+}
+
+/// It went wrong: of large messages only the oldest were looked at, as many as a broker gives at a time, and all newer ones
+/// were taken for none.
+#[tokio::test(start_paused = true)]
+async fn a_relay_whose_topics_know_more_is_refused_however_large_the_messages_are() {
+    const OTHERS: u64 = 50;
+    let world = World::new(44);
+    let env = world.env.env();
+    let broker = world.broker();
+    broker
+        .ensure_topic(&TopicSpec::new(Topic::of("accounts"), 3))
+        .await
+        .unwrap();
+    let accounts = MemoryStore::open(world.accounts.clone()).identity().id;
+    let mut producer = broker.producer().await.unwrap();
+    for place in 1..=OTHERS + 10 {
+        let link = Link {
+            source: if place > OTHERS {
+                accounts
+            } else {
+                StoreId(env.uuid())
+            },
+            at: At::new(1, place),
+            previous: At::ZERO,
+        };
+        let message = Outgoing {
+            topic: Topic::of("accounts"),
+            partition: 0,
+            key: None,
+            headers: link.to_headers().into_iter().collect(),
+            value: Some("x".repeat(400_000).into()),
+            timestamp: env.now(),
+        };
+        producer.send(vec![(0, message)]).await.unwrap();
+        assert_eq!(producer.reports().await.unwrap().len(), 1);
+    }
+    let running = world.start_as("one", &broker).await;
     until("a refusal", async || {
         matches!(relay(&running), Some(Status::Failed(reason)) if reason.contains("new epoch"))
     })
