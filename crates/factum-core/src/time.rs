@@ -107,12 +107,19 @@ impl FromStr for Timestamp {
         if let Ok(time) = text.parse::<jiff::Timestamp>() {
             return Ok(Self::from_micros(time.as_microsecond()));
         }
-        let civil: jiff::civil::DateTime = text.parse().map_err(|_| invalid())?;
-        let time = jiff::tz::Offset::UTC
-            .to_timestamp(civil)
-            .map_err(|_| invalid())?;
-        Ok(Self::from_micros(time.as_microsecond()))
+        let civil: Option<jiff::civil::DateTime> = text.parse().ok();
+        let time = civil.and_then(|civil| jiff::tz::Offset::UTC.to_timestamp(civil).ok());
+        let time = time.map(|time| Self::from_micros(time.as_microsecond()));
+        time.or_else(|| last_of_all(text)).ok_or_else(invalid)
     }
+}
+
+/// The last time, if `text` is in the two days with which the years of RFC 3339 end, and later than that: some write
+/// the end of 9999 for what never ends.
+fn last_of_all(text: &str) -> Option<Timestamp> {
+    let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+    pieces.time()?;
+    (pieces.date() >= jiff::civil::date(9999, 12, 30)).then(|| Timestamp::from_micros(i64::MAX))
 }
 
 impl Serialize for Timestamp {
@@ -171,8 +178,28 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_the_years_counts_as_the_last_time() {
+        let last = Timestamp::from_micros(i64::MAX);
+        for text in [
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59.999999-23:59",
+            "9999-12-31T23:59:59",
+            "9999-12-30T22:00:01Z",
+        ] {
+            assert_eq!(text.parse(), Ok(last), "{text}");
+        }
+        assert!("0000-01-01T00:00:00Z".parse::<Timestamp>().unwrap() < Timestamp::UNIX_EPOCH);
+    }
+
+    #[test]
     fn what_is_not_a_time_is_refused() {
-        for text in ["", "yesterday", "2026-13-01T00:00:00Z", "1772445600"] {
+        for text in [
+            "",
+            "yesterday",
+            "2026-13-01T00:00:00Z",
+            "1772445600",
+            "9999-12-32T00:00:00Z",
+        ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }
