@@ -3,6 +3,8 @@
 //! Built once at start-up, where every mistake in the chain of upcasters is found: a version that nothing
 //! reads, a step into nowhere, a circle.
 
+mod malformed;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     marker::PhantomData,
@@ -10,6 +12,7 @@ use std::{
 
 use serde_json::Value;
 
+use self::malformed::malformed;
 use crate::{Error, Event, EventType, Part, TypeName, Upcast, UpcastStep};
 
 /// The most steps that one stored event may take: far beyond any real chain, to end hostile ones.
@@ -161,15 +164,19 @@ impl<E: Event> Catalog<E> {
     ///
     /// Class poison when the data doesn't have the type's shape or an upcaster refuses it.
     pub fn read(&self, stored: &TypeName, data: &[u8]) -> Result<Read<E>, Error> {
-        let malformed = |error: serde_json::Error| {
-            Error::poison(format!("the data of `{stored}` can't be read")).caused_by(error)
+        let unread = |data: &[u8], error: &serde_json::Error| {
+            let why = malformed(data, error);
+            Error::poison(format!("the data of `{stored}` can't be read: {why}"))
         };
         if let Some(present) = self.types.get(&*stored.name)
             && present.version == stored.version
         {
             self.check_object(stored, data.trim_ascii_start().first() == Some(&b'['))?;
             return match E::decode(&stored.name, data) {
-                Some(event) => Ok(Read::Events(vec![(event.map_err(malformed)?, Part::WHOLE)])),
+                Some(event) => {
+                    let event = event.map_err(|error| unread(data, &error))?;
+                    Ok(Read::Events(vec![(event, Part::WHOLE)]))
+                }
                 None => Ok(Read::Foreign),
             };
         }
@@ -186,7 +193,7 @@ impl<E: Event> Catalog<E> {
             });
         };
         let mut finished = Vec::new();
-        let data: Value = serde_json::from_slice(data).map_err(malformed)?;
+        let data: Value = serde_json::from_slice(data).map_err(|error| unread(data, &error))?;
         self.check_object(stored, data.is_array())?;
         let mut pending = vec![(*from, data)];
         while let Some(((name, version), value)) = pending.pop() {
@@ -200,10 +207,10 @@ impl<E: Event> Catalog<E> {
                 .get(name)
                 .is_some_and(|present| present.version == version)
             {
-                let data = serde_json::to_vec(&value).map_err(malformed)?;
+                let data = serde_json::to_vec(&value).map_err(|error| unread(&[], &error))?;
                 let event =
                     E::decode(name, &data).expect("every type of the family is decoded by it");
-                finished.push(event.map_err(malformed)?);
+                finished.push(event.map_err(|error| unread(&data, &error))?);
             } else {
                 // Last in, first out: the parts are pushed in reverse to come out in order.
                 pending.extend(self.step(stored, (name, version), value)?.into_iter().rev());
