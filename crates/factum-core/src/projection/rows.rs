@@ -197,6 +197,21 @@ impl<'a> RowSet<'a> {
         self.allow(None, || format!("to find rows of view `{name}`"))?;
         let definition = self.definition(&name)?;
         let mut found = BTreeMap::new();
+        let written =
+            |(of, _): &&(ViewName, String), slot: &Slot| *of == name && slot.written.is_some();
+        // What this batch wrote counts as if it were there, and may hide as many rows as that: so an event fails or not,
+        // whichever events it shares a batch with.
+        let hidden_max = self
+            .slots
+            .iter()
+            .filter(|(id, slot)| written(id, slot))
+            .count();
+        let too_many = || {
+            Failure::poison(format!(
+                "`find` met more than {FIND_ROWS_MAX} rows of view `{name}`, which one event must not change \
+                 together: keep what they have in common in a row of its own, and read it beside theirs"
+            ))
+        };
         let mut page = Query {
             sort: None,
             ..query.clone()
@@ -209,11 +224,8 @@ impl<'a> RowSet<'a> {
                 .query(&name, Some(self.generation), &page)
                 .await?;
             found.extend(rows.rows.into_iter().map(|row| (row.id, row.document)));
-            if found.len() > FIND_ROWS_MAX {
-                return Err(Failure::poison(format!(
-                    "`find` met more than {FIND_ROWS_MAX} rows of view `{name}`, which one event must not change \
-                     together: keep what they have in common in a row of its own, and read it beside theirs"
-                )));
+            if found.len() > FIND_ROWS_MAX + hidden_max {
+                return Err(too_many());
             }
             match rows.next {
                 Some(cursor) => page = page.after(cursor),
@@ -221,10 +233,7 @@ impl<'a> RowSet<'a> {
             }
         }
         // What this batch wrote is not in the engine yet.
-        for ((slot_view, id), slot) in &self.slots {
-            if *slot_view != name || slot.written.is_none() {
-                continue;
-            }
+        for ((_, id), slot) in self.slots.iter().filter(|(id, slot)| written(id, slot)) {
             found.remove(id);
             if let Some(document) = &slot.document {
                 let values = definition.extract(document)?;
@@ -241,6 +250,9 @@ impl<'a> RowSet<'a> {
                     found.insert(id.clone(), document.clone());
                 }
             }
+        }
+        if found.len() > FIND_ROWS_MAX {
+            return Err(too_many());
         }
         found
             .into_iter()

@@ -123,3 +123,17 @@ async fn an_event_that_finds_too_many_rows_stops_the_projection_and_says_what_to
     }
     running.stop().await;
 }
+
+/// Only the engine's rows were counted: the same events stopped the projection or not, as their batches fell.
+#[tokio::test(start_paused = true)]
+async fn rows_of_the_same_batch_count_among_those_that_are_found() {
+    let bank = Bank::new(25);
+    let running = start(&bank, &[10_000, 5, 1]).await;
+    let health = accounts(&running).health();
+    until("it stops", async || {
+        let status = status(health, "accounts/projection/coins");
+        matches!(status, Some(Status::Failed(reason)) if reason.contains("at 1-3"))
+    })
+    .await;
+    running.stop().await;
+}
