@@ -11,7 +11,7 @@ pub use aggregate::{Order, OrderCommand, OrderError, PlaceOrder, Status};
 mod imports;
 mod reactors;
 mod view;
-pub use view::{LEVELS, LevelRow, ORDERS, OrderRow, PAGE_ORDERS, by_user};
+pub use view::{BUYERS, BuyerRow, LEVELS, LevelRow, ORDERS, OrderRow, PAGE_ORDERS, by_user};
 
 use factum::{RetryPolicy, Service};
 

@@ -92,7 +92,8 @@ async fn the_order_service_alone_brings_its_orders_to_an_end_by_what_others_say(
 
     let row = async |order: &'static str| {
         let row = foreign.fixture.row(order, None).await?;
-        Some((row.status, row.user_name, row.cancel_reason))
+        let buyer = foreign.fixture.buyer(row.user_id.as_str()).await?;
+        Some((row.status, buyer.name, row.cancel_reason))
     };
     let of_lee = |status, reason| Some((status, "Lee".to_string(), reason));
     until(of_lee(Status::Confirmed, None), async || row("o-1").await).await;

@@ -14,7 +14,7 @@ use factum_testkit::{MemoryDisk, MemoryStore, MemoryTopicsDisk};
 use orders::{
     contracts::{Currency, Item, OrderId, PaymentMode, Sku},
     invariants::check,
-    order::{Order, OrderCommand, OrderRow, PlaceOrder, Status},
+    order::{BuyerRow, Order, OrderCommand, OrderRow, PlaceOrder, Status},
     outside::Outside,
     platform::{Platform, Quiet, Role, World},
     stock::{Shelf, ShelfCommand, ShelfRow},
@@ -195,6 +195,13 @@ impl Fixture {
     pub(crate) async fn status(&self, order: &str) -> Option<Status> {
         self.row(order, None).await.map(|row| row.status)
     }
+    /// A user as orders show them.
+    pub(crate) async fn buyer(&self, user: &str) -> Option<BuyerRow> {
+        let queries = self.platform.queries(Role::Order);
+        let buyer = queries.get(orders::order::BUYERS, user, None).await;
+        buyer.unwrap().value
+    }
+
 
     /// The stored names of what happened to an order, in the log of the order service.
     pub(crate) async fn history(&self, order: &str) -> Vec<String> {

@@ -1,18 +1,18 @@
 //! Orders as they are shown.
 
 use axum::{Json, extract::State};
-use factum::{Category, PAGE_NUMBER_MAX, Record, StreamId, Version};
+use factum::{Category, PAGE_NUMBER_MAX, Record, StreamId, Token, Version};
 use factum_admin::web::{FromPath, FromQuery, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    contracts::{Item, PaymentMode, UserId},
+    contracts::{Item, PaymentMode},
     http::{
         Shop,
         freshness::{Carried, unanswered},
     },
-    order::{ORDERS, Order, OrderRow, Status, by_user},
+    order::{BUYERS, BuyerRow, ORDERS, Order, OrderRow, Status, by_user},
     platform::Role,
 };
 
@@ -79,16 +79,15 @@ impl From<Item> for ItemView {
     }
 }
 
-impl From<OrderRow> for OrderView {
-    fn from(row: OrderRow) -> Self {
-        let known = |text: String| Some(text).filter(|text| !text.is_empty());
+impl OrderView {
+    fn of(row: OrderRow, buyer: Option<&BuyerRow>) -> Self {
         Self {
             order_id: row.order_id.to_string(),
             status: row.status,
             user: UserView {
                 user_id: row.user_id.to_string(),
-                name: known(row.user_name),
-                email: known(row.user_email),
+                name: buyer.map(|buyer| buyer.name.clone()),
+                email: buyer.map(|buyer| buyer.email.clone()),
             },
             items: row.items.into_iter().map(ItemView::from).collect(),
             total_amount: row.total_amount,
@@ -103,7 +102,18 @@ impl From<OrderRow> for OrderView {
     }
 }
 
-fn no_order(id: &str) -> Problem {
+/// The user of orders, as fresh as the orders themselves: both rows are of one projection.
+async fn buyer(
+    shop: &Shop,
+    user: &str,
+    token: Option<&Token>,
+) -> Result<Option<BuyerRow>, Problem> {
+    let queries = shop.platform.queries(Role::Order);
+    let found = queries.get(BUYERS, user, token).await;
+    Ok(found.map_err(unanswered)?.value)
+}
+
+pub(super) fn no_order(id: &str) -> Problem {
     Problem::not_found(format!(
         "there is no order `{}`",
         id.chars().take(100).collect::<String>()
@@ -127,10 +137,9 @@ pub(in crate::http) async fn one(
         .get(ORDERS, &id, token.as_ref())
         .await
         .map_err(unanswered)?;
-    found
-        .value
-        .map(|row| Json(row.into()))
-        .ok_or_else(|| no_order(&id))
+    let row = found.value.ok_or_else(|| no_order(&id))?;
+    let buyer = buyer(&shop, row.user_id.as_str(), token.as_ref()).await?;
+    Ok(Json(OrderView::of(row, buyer.as_ref())))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -164,13 +173,14 @@ pub(in crate::http) async fn of_user(
     Carried(token): Carried,
 ) -> Result<Json<OrderPage>, Problem> {
     let page = asked.page.unwrap_or(1);
-    let query = by_user(&UserId::from(id.as_str()), asked.status, page);
+    let query = by_user(&id, asked.status, page);
     let found = shop
         .platform
         .queries(Role::Order)
         .query(ORDERS, &query, token.as_ref())
         .await
         .map_err(unanswered)?;
+    let buyer = buyer(&shop, &id, token.as_ref()).await?;
     let more = found.value.next.is_some() && page < PAGE_NUMBER_MAX;
     Ok(Json(OrderPage {
         user_id: id,
@@ -180,7 +190,7 @@ pub(in crate::http) async fn of_user(
             .value
             .rows
             .into_iter()
-            .map(|(_, row)| row.into())
+            .map(|(_, row)| OrderView::of(row, buyer.as_ref()))
             .collect(),
         next_page: more.then_some(page + 1),
     }))

@@ -163,22 +163,10 @@ impl Table {
                     raw.id,
                     json!({ "name": name, "email": email }),
                 );
-                let orders = self
-                    .0
-                    .iter_mut()
-                    .filter(|((_, view, _), row)| view == "orders" && row["user_id"] == raw.id);
-                for (_, row) in orders {
-                    row["user_name"] = name.clone();
-                    row["user_email"] = email.clone();
-                }
             }
             (_, "OrderCreated") => {
-                let user = self.row(role, "order-users", raw.text("user_id")).cloned();
-                let user =
-                    |field: &str| user.as_ref().map_or(json!(""), |user| user[field].clone());
                 let row = json!({
-                    "order_id": raw.id, "user_id": raw.field("user_id"), "user_name": user("name"),
-                    "user_email": user("email"), "status": "created", "items": raw.field("items"),
+                    "order_id": raw.id, "user_id": raw.field("user_id"), "status": "created", "items": raw.field("items"),
                     "total_amount": raw.field("total_amount"), "currency": raw.field("currency"),
                     "payment": raw.field("payment"), "payment_method": null, "tracking": null,
                     "cancel_reason": null, "created_at": at.to_string(), "updated_at": at.to_string(),
