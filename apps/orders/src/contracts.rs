@@ -12,9 +12,9 @@
 //! | `stock` | the stock service's | order for reservations, SKU for shelves |
 
 mod ids;
-pub use ids::{Currency, InvalidCurrency, OrderId, SKU_CHARS_MAX, Sku, UserId};
+pub use ids::{Currency, InvalidCurrency, InvalidId, OrderId, SKU_CHARS_MAX, Sku, UserId};
 mod items;
-pub use items::{Item, quantities};
+pub use items::{Item, LINES_BYTES_MAX, LINES_MAX, quantities};
 mod orders;
 pub use orders::{
     OrderCancelled, OrderConfirmed, OrderCreated, OrderEvent, OrderPaid, OrderPaymentRequested,
@@ -72,10 +72,16 @@ pub fn order_of<E: OfOrder>(event: &Recorded<E>) -> Result<OrderId, Failure> {
 ///
 /// As [`order_of`].
 pub fn order_or<E>(named: Option<&OrderId>, event: &Recorded<E>) -> Result<OrderId, Failure> {
-    let enveloped = || event.aggregate_id.as_deref().map(OrderId::from);
-    named.cloned().or_else(enveloped).ok_or_else(|| {
-        Failure::poison("the event names no order: it needs `order_id` in its data or `aggregate_id` in its envelope")
-    })
+    if let Some(named) = named {
+        return Ok(named.clone());
+    }
+    let Some(enveloped) = event.aggregate_id.as_deref() else {
+        return Err(Failure::poison(
+            "the event names no order: it needs `order_id` in its data or `aggregate_id` in its envelope",
+        ));
+    };
+    OrderId::try_from(enveloped.to_owned())
+        .map_err(|error| Failure::poison(format!("`aggregate_id` in the envelope: {error}")))
 }
 
 #[cfg(test)]

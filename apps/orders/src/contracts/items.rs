@@ -1,9 +1,9 @@
 //! The lines of an order.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::Sku;
 
@@ -33,7 +33,7 @@ struct WireItem {
 }
 
 impl TryFrom<WireItem> for Item {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(
         WireItem {
@@ -43,8 +43,14 @@ impl TryFrom<WireItem> for Item {
             price,
         }: WireItem,
     ) -> Result<Self, Self::Error> {
-        let known = sku.clone().or_else(|| name.as_deref().map(Sku::from));
-        let sku = known.ok_or("an item needs a `sku` or a `name`")?;
+        let sku = match (sku, &name) {
+            (Some(sku), _) => sku,
+            (None, Some(name)) => name
+                .clone()
+                .try_into()
+                .map_err(|error| format!("an item without a `sku` goes by its name: {error}"))?,
+            (None, None) => return Err("an item needs a `sku` or a `name`".into()),
+        };
         let name = name.unwrap_or_else(|| sku.to_string());
         Ok(Self {
             sku,
@@ -52,6 +58,65 @@ impl TryFrom<WireItem> for Item {
             qty,
             price,
         })
+    }
+}
+
+/// How many lines an order may have, whoever places it: each is a shelf in the one commit that puts all of them aside.
+pub const LINES_MAX: usize = 1_000;
+
+/// What the lines of an order may weigh, as JSON. They are passed on from event to event, each of which weighs at most
+/// 900,000 bytes with all that stands beside them. At their longest, a hundred lines weigh less.
+pub const LINES_BYTES_MAX: usize = 400_000;
+
+/// Reads the lines of an order. Those that can't be served to the end are refused here, before money is taken for them.
+///
+/// # Errors
+///
+/// When they are no lines, too many, or weigh too much.
+pub(super) fn lines<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Item>, D::Error> {
+    let items = Vec::<Item>::deserialize(from)?;
+    check(&items).map_err(D::Error::custom)?;
+    Ok(items)
+}
+
+/// Reads the lines of an order where they may be absent.
+///
+/// # Errors
+///
+/// As [`lines`].
+pub(super) fn lines_if_any<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<Item>>, D::Error> {
+    let items = Option::<Vec<Item>>::deserialize(from)?;
+    check(items.as_deref().unwrap_or_default()).map_err(D::Error::custom)?;
+    Ok(items)
+}
+
+fn check(items: &[Item]) -> Result<(), String> {
+    if items.len() > LINES_MAX {
+        return Err(format!("an order has at most {LINES_MAX} items"));
+    }
+    let mut weight = Weight(0);
+    serde_json::to_writer(&mut weight, items).map_err(|error| error.to_string())?;
+    if weight.0 > LINES_BYTES_MAX {
+        return Err(format!(
+            "the items of an order have at most {LINES_BYTES_MAX} bytes, each with a `sku` and a `name`"
+        ));
+    }
+    Ok(())
+}
+
+/// Counts what is written, and keeps nothing.
+struct Weight(usize);
+
+impl io::Write for Weight {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

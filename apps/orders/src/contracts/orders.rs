@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Currency, Item, OrderId, UserId};
+use super::{Currency, Item, OrderId, UserId, items::lines};
 
 /// What can happen to an order. On topic `orders`, keyed by user.
 #[derive(Event, Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub struct OrderCreated {
     /// Who placed it.
     pub user_id: UserId,
     /// What was ordered.
+    #[serde(deserialize_with = "lines")]
     pub items: Vec<Item>,
     /// What it costs, in minor units.
     #[serde(alias = "total")]
@@ -82,6 +83,7 @@ pub struct OrderPaymentRequested {
     /// Who pays.
     pub user_id: UserId,
     /// What was ordered.
+    #[serde(deserialize_with = "lines")]
     pub items: Vec<Item>,
     /// What it costs, in minor units.
     #[serde(alias = "total")]

@@ -4,7 +4,7 @@ use factum::Event;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Currency, Item, OrderId, UserId};
+use super::{Currency, Item, OrderId, UserId, items::lines_if_any};
 
 /// What can happen to the payment of an order. On topic `payments`, keyed by order.
 #[derive(Event, Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,11 @@ pub struct PaymentCompleted {
     #[serde(default)]
     pub currency: Currency,
     /// What was paid for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lines_if_any"
+    )]
     pub items: Option<Vec<Item>>,
 }
 

@@ -154,31 +154,33 @@ impl PlaceBody {
             let name = line.name.as_ref().map(|name| name.0.clone());
             let sku = line.sku.as_ref().map(|sku| sku.0.clone());
             let known = sku.or_else(|| name.clone()).unwrap_or_default();
-            if known.chars().count() > SKU_CHARS_MAX {
-                errors.push(FieldError {
+            match Sku::try_from(known.clone()) {
+                Ok(sku) => items.push(Item {
+                    name: name.unwrap_or(known),
+                    sku,
+                    qty: line.qty,
+                    price: line.price,
+                }),
+                Err(_) => errors.push(FieldError {
                     field: format!("items[{index}].name"),
                     detail: format!(
                         "must have 1 to {SKU_CHARS_MAX} printable characters where there is no `sku`"
                     ),
-                });
+                }),
             }
-            items.push(Item {
-                name: name.unwrap_or_else(|| known.clone()),
-                sku: Sku::from(known),
-                qty: line.qty,
-                price: line.price,
-            });
         }
         let currency = self.currency.clone().map(|text| Currency::try_from(text.0));
         let currency = currency.unwrap_or_else(|| Ok(Currency::default()));
-        match currency {
-            Ok(currency) if errors.is_empty() => {
-                Ok((UserId::from(self.user_id.0.as_str()), items, currency))
-            }
-            Ok(_) => Err(Problem::invalid("the order can't be taken").fields(errors)),
-            Err(error) => Err(Problem::invalid("the order can't be taken")
-                .fields(errors)
-                .field("currency", error.to_string())),
+        let mut wrong = |field: &str, detail: String| {
+            let field = field.into();
+            errors.push(FieldError { field, detail });
+        };
+        let currency = currency.map_err(|error| wrong("currency", error.to_string()));
+        let user_id = UserId::try_from(self.user_id.0.clone());
+        let user_id = user_id.map_err(|error| wrong("user_id", error.to_string()));
+        match (currency, user_id) {
+            (Ok(currency), Ok(user_id)) if errors.is_empty() => Ok((user_id, items, currency)),
+            _ => Err(Problem::invalid("the order can't be taken").fields(errors)),
         }
     }
 }
@@ -193,7 +195,7 @@ pub(super) async fn place(
         must_be_registered(&shop, &user_id).await?;
         advise(&shop, &items).await?;
     }
-    let order_id = OrderId::from(shop.env.uuid().to_string());
+    let order_id = OrderId::of(&shop.env.uuid().to_string());
     let correlation_id = shop.env.message_id();
     let cost =
         |sum: u64, item: &Item| sum.saturating_add(item.price.saturating_mul(item.qty.into()));
@@ -284,7 +286,9 @@ async fn act(
     asked: Asked,
     body: &impl Serialize,
 ) -> Result<Response, Problem> {
-    let order_id = OrderId::from(id);
+    let Ok(order_id) = OrderId::try_from(id.clone()) else {
+        return Err(show::no_order(&id));
+    };
     let correlation_id = story_of(shop, &order_id)
         .await?
         .unwrap_or_else(|| shop.env.message_id());

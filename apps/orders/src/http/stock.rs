@@ -62,7 +62,9 @@ pub(super) async fn receive(
     asked: Asked,
     FromBody(body): FromBody<ReceiveBody>,
 ) -> Result<Response, Problem> {
-    let sku = Sku::from(sku);
+    let sku = Sku::try_from(sku).map_err(|error| {
+        Problem::invalid("nothing is called that").field("sku", error.to_string())
+    })?;
     let correlation_id = shop.env.message_id();
     let answer = ReceivedView {
         sku: sku.to_string(),

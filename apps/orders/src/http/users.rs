@@ -64,7 +64,7 @@ pub(super) async fn register(
     asked: Asked,
     FromBody(body): FromBody<RegisterBody>,
 ) -> Result<Response, Problem> {
-    let user_id = UserId::from(shop.env.uuid().to_string());
+    let user_id = UserId::of(&shop.env.uuid().to_string());
     let correlation_id = shop.env.message_id();
     let answer = RegisteredView {
         user_id: user_id.to_string(),

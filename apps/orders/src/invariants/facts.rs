@@ -263,7 +263,7 @@ impl Facts {
             return;
         };
         for (created, _) in events {
-            let enveloped = || incoming.aggregate_id.as_deref().map(OrderId::from);
+            let enveloped = || OrderId::try_from(incoming.aggregate_id.as_ref()?.to_string()).ok();
             let order_id = created.order_id.clone().or_else(enveloped);
             if let Some(order_id) = order_id.filter(|_| created.payment == PaymentMode::Auto) {
                 let (topic, partition) = (&place.topic, place.partition);
@@ -321,9 +321,9 @@ impl Facts {
     /// Takes one fact, which happened to the aggregate `id`.
     fn take(&mut self, id: &str, fact: &Fact) {
         match fact {
-            Fact::Order(event) => self.order(id.into(), event),
-            Fact::Payment(event) => self.payment(id.into(), event),
-            Fact::Stock(event) => self.stock(id.into(), event),
+            Fact::Order(event) => self.order(OrderId::of(id), event),
+            Fact::Payment(event) => self.payment(OrderId::of(id), event),
+            Fact::Stock(event) => self.stock(OrderId::of(id), event),
             Fact::Shelf(event) => self.shelf(event),
             Fact::Notification(sent) => {
                 *self.recorded.entry(sent.key.clone()).or_default() += 1;

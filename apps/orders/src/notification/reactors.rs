@@ -60,7 +60,7 @@ pub(super) fn group(notifier: &Notifier) -> GroupSpec {
 
 /// Who placed an order: its events are keyed by user.
 fn placed_by<E>(event: &Recorded<E>) -> Option<UserId> {
-    event.key.as_ref()?.as_text().map(UserId::from)
+    UserId::try_from(event.key.as_ref()?.as_text()?.to_owned()).ok()
 }
 
 /// Tells a user one thing, and records that it was told.

@@ -12,6 +12,13 @@ use crate::{
     outside::{Charge, Charged, Gateway, GatewayError, Refund},
 };
 
+/// How much of a message's metadata is passed on with what follows from it: the events of all of an order's shelves
+/// carry it, at most a thousand of them.
+const METADATA_BYTES_MAX: usize = 16_000;
+
+/// How much of a reason is passed on: it stands in events beside what others said.
+const REASON_CHARS_MAX: usize = 1_000;
+
 /// What is to be charged.
 struct Bill {
     order_id: OrderId,
@@ -111,11 +118,28 @@ impl<E: Event + OfOrder> Reactor for ChargeOrder<E> {
     }
 
     async fn react(&self, event: &Recorded<E>, cx: &mut Reaction) -> Result<(), Failure> {
-        match (self.bill)(event.data.clone(), order_of(event)?) {
+        let bill = (self.bill)(event.data.clone(), order_of(event)?);
+        can_be_served(event)?;
+        match bill {
             Some(bill) => bill.charge(&self.gateway, cx).await,
             None => Ok(()),
         }
     }
+}
+
+/// Refuses what could be charged and then not be told to anybody: with so much beside them, the events that follow weigh
+/// more than a record may. What the order itself may weigh is checked when it is read.
+fn can_be_served<E>(event: &Recorded<E>) -> Result<(), Failure> {
+    let members = event.metadata.iter();
+    let weight: usize = members
+        .map(|(name, value)| name.len() + value.as_str().len())
+        .sum();
+    if weight <= METADATA_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Failure::poison(format!(
+        "the envelope has {weight} bytes of metadata, and an order is charged with at most {METADATA_BYTES_MAX}"
+    )))
 }
 
 /// Charges an order as soon as it is placed, unless it is to be paid by hand.
@@ -163,7 +187,7 @@ fn undo<E: Event + OfOrder>(
         let order_id = order_of(event)?;
         let undo = PaymentCommand::Undo {
             order_id: order_id.clone(),
-            reason: reason(&event.data).clone(),
+            reason: reason(&event.data).chars().take(REASON_CHARS_MAX).collect(),
         };
         cx.execute::<Payment>(&order_id, undo)?;
         Ok(())

@@ -16,8 +16,8 @@ pub(crate) const RECEIVED_MAX: u64 = 1_000_000_000;
 /// The shelf of one thing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Shelf {
-    /// The thing.
-    pub sku: Sku,
+    /// The thing, since any of it came in.
+    pub sku: Option<Sku>,
     /// How many are in the house.
     pub on_hand: u64,
     /// How many of them are put aside, for which orders that have not left the house.
@@ -86,7 +86,8 @@ impl Aggregate for Shelf {
     type Error = ShelfError;
 
     fn handle(&self, command: ShelfCommand, _: &Decision) -> Result<Vec<ShelfEvent>, ShelfError> {
-        let (sku, available) = (self.sku.clone(), self.available);
+        let available = self.available;
+        let known = || self.sku.clone().expect("what is put aside came in before");
         let reserved = |order: &OrderId| self.reserved.get(order).copied();
         Ok(match command {
             ShelfCommand::Receive { sku, qty } => {
@@ -115,7 +116,7 @@ impl Aggregate for Shelf {
                     });
                 };
                 vec![ShelfEvent::Reserved(ItemReserved {
-                    sku,
+                    sku: known(),
                     order_id,
                     qty,
                     available,
@@ -127,7 +128,7 @@ impl Aggregate for Shelf {
                 };
                 let available = available.saturating_add(qty);
                 vec![ShelfEvent::Released(ItemReleased {
-                    sku,
+                    sku: known(),
                     order_id,
                     qty,
                     available,
@@ -138,7 +139,7 @@ impl Aggregate for Shelf {
                     return Ok(Vec::new());
                 };
                 vec![ShelfEvent::Taken(ItemTaken {
-                    sku,
+                    sku: known(),
                     order_id,
                     qty,
                     available,
@@ -154,7 +155,7 @@ impl Aggregate for Shelf {
                 qty,
                 available,
             }) => {
-                self.sku = sku.clone();
+                self.sku = Some(sku.clone());
                 self.on_hand = self.on_hand.saturating_add(*qty);
                 self.available = *available;
             }

@@ -3,7 +3,7 @@
 
 use factum::{Query, Topic, TopicPartition};
 use orders::{
-    contracts::{Currency, PaymentMode},
+    contracts::{Currency, OrderId, PaymentMode, UserId},
     order::{LEVELS, OrderCommand, PlaceOrder, Status},
     payment::PAYMENTS,
     platform::Role,
@@ -60,8 +60,8 @@ async fn the_order_service_alone_brings_its_orders_to_an_end_by_what_others_say(
     let mut foreign = Foreign::beside(Role::Order).await;
     for order in ["o-1", "o-2", "o-3"] {
         let place = OrderCommand::Place(PlaceOrder {
-            order_id: order.into(),
-            user_id: "u-7".into(),
+            order_id: OrderId::of(order),
+            user_id: UserId::of("u-7"),
             items: tea(2),
             currency: Currency::won(),
             payment: PaymentMode::Auto,
@@ -311,12 +311,15 @@ async fn the_user_registry_alone_registers_users_answers_for_them_and_says_so() 
     let foreign = Foreign::beside(Role::Users).await;
     let platform = &foreign.fixture.platform;
     let lee = RegisterUser {
-        user_id: "u-7".into(),
+        user_id: UserId::of("u-7"),
         name: "Lee".into(),
         email: "lee@example.org".into(),
     };
     let commands = platform.commands(Role::Users);
-    let registered = commands.execute::<User>("u-7", lee).await.unwrap();
+    let registered = commands
+        .execute::<User>(&UserId::of("u-7"), lee)
+        .await
+        .unwrap();
     let queries = platform.queries(Role::Users);
     let found = queries.get(USERS, "u-7", Some(&registered.token)).await;
     assert_eq!(found.unwrap().value.unwrap().name, "Lee");

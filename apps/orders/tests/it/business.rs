@@ -1,7 +1,7 @@
 //! Orders that go well, and orders that don't.
 
 use orders::{
-    contracts::PaymentMode,
+    contracts::{PaymentMode, Sku},
     order::{OrderCommand, Status, by_user},
     platform::Role,
 };
@@ -85,7 +85,7 @@ async fn missing_stock_refunds_and_cancels_and_leaves_nothing_put_aside() {
     fixture.receive("cup", 5).await;
     let mut items = tea(11);
     items.extend(["cup", "pot"].map(|sku| orders::contracts::Item {
-        sku: sku.into(),
+        sku: Sku::of(sku),
         name: sku.into(),
         qty: 1,
         price: 100,

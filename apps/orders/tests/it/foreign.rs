@@ -185,7 +185,15 @@ async fn what_is_no_json_is_a_dead_letter_and_its_key_alone_waits() {
         "it waits behind the dead letter of its key"
     );
 
-    let by = factum::By::new("local", "it says nothing");
+    give_up(&fixture).await;
+    fixture.settle().await;
+    assert_eq!(fixture.told("F-1"), ["your order is confirmed"]);
+    fixture.stop().await;
+}
+
+/// Discards all that is dead.
+async fn give_up(fixture: &Fixture) {
+    let by = factum::By::new("local", "it is good for nothing");
     for service in fixture.platform.running().services() {
         let operator = service.operator();
         let dead = factum::ParkedFilter {
@@ -199,7 +207,81 @@ async fn what_is_no_json_is_a_dead_letter_and_its_key_alone_waits() {
                 .unwrap();
         }
     }
+}
+
+/// Money was charged for these. Then payment could not say so, or stock not hear it; with the message discarded, nobody
+/// was left to give it back.
+#[tokio::test(start_paused = true)]
+async fn an_order_that_can_never_be_served_is_not_charged() {
+    let long = |length: usize| "x".repeat(length);
+    let mut all = Vec::new();
+    for id in [String::new(), "a\u{0}b".into(), long(513)] {
+        let mut bad = order("", "F");
+        bad["data"]["order_id"] = json!(id);
+        all.push(bad);
+        let mut bad = order("", "F");
+        bad["data"].as_object_mut().unwrap().remove("order_id");
+        bad["aggregate_id"] = json!(id);
+        all.push(bad);
+        let mut bad = order("", "F");
+        bad["data"]["user_id"] = json!(id);
+        all.push(bad);
+    }
+    for name in [String::new(), "a\nb".into(), long(600)] {
+        let mut bad = order("", "F");
+        bad["data"]["items"][0]["name"] = json!(name);
+        all.push(bad);
+    }
+    let line = |name: String| json!({ "name": name, "qty": 1, "price": 1 });
+    for (lines, name) in [
+        (7_000, long(100)),
+        (1_001, "tea".into()),
+        (1_000, "\"".repeat(128)),
+    ] {
+        let mut bad = order("", "F");
+        bad["data"]["items"] = json!(vec![line(name); lines]);
+        all.push(bad);
+    }
+    let mut bad = order("", "F");
+    bad["data"]["items"][0] = json!({ "sku": "tea", "name": long(800_000), "qty": 1, "price": 1 });
+    all.push(bad);
+    let mut bad = order("", "F");
+    bad["data"]["order_id"] = json!("F-note");
+    bad["note"] = json!(long(800_000));
+    all.push(bad);
+
+    let fixture = Fixture::new().await;
+    for (number, bad) in all.iter_mut().enumerate() {
+        bad["event_id"] = json!(format!("f-{number}"));
+        let key = format!("k-{number}");
+        fixture.publish("orders", &key, bad).await;
+    }
+    let dead = fixture.settle_with_dead().await;
+    assert!(dead >= all.len() as u64, "{dead} of {}", all.len());
+    assert_eq!(fixture.charges(), 0);
+    give_up(&fixture).await;
     fixture.settle().await;
-    assert_eq!(fixture.told("F-1"), ["your order is confirmed"]);
+    fixture.stop().await;
+}
+
+/// The most that is taken goes all the way.
+#[tokio::test(start_paused = true)]
+async fn an_order_of_many_things_is_refunded_when_one_of_them_does_not_exist() {
+    let fixture = Fixture::new().await;
+    let lines = |name: &str| {
+        let line = |number| json!({ "name": format!("{name}-{number}"), "qty": 1, "price": 1 });
+        (0..1_000).map(line).collect::<Vec<_>>()
+    };
+    let mut unknown = order("f-1", "F-1");
+    unknown["data"]["items"] = json!(lines("unknown"));
+    unknown["note"] = json!("x".repeat(15_000));
+    fixture.publish("orders", "u-9", &unknown).await;
+    fixture.settle().await;
+    assert_eq!(
+        fixture.events(Role::Stock, "reservation", "F-1").await,
+        ["StockRejected"]
+    );
+    let gateway = &fixture.platform.outside().gateway;
+    assert_eq!(gateway.refunds().unwrap().len(), 1);
     fixture.stop().await;
 }

@@ -12,7 +12,7 @@ use factum::{
 };
 use factum_testkit::{MemoryDisk, MemoryStore, MemoryTopicsDisk};
 use orders::{
-    contracts::{Currency, Item, OrderId, PaymentMode, Sku},
+    contracts::{Currency, Item, OrderId, PaymentMode, Sku, UserId},
     invariants::check,
     order::{BuyerRow, Order, OrderCommand, OrderRow, PlaceOrder, Status},
     outside::Outside,
@@ -53,7 +53,7 @@ pub(crate) struct Fixture {
 
 pub(crate) fn tea(qty: u32) -> Vec<Item> {
     vec![Item {
-        sku: "tea".into(),
+        sku: Sku::of("tea"),
         name: "Green tea".into(),
         qty,
         price: 600,
@@ -91,12 +91,15 @@ impl Fixture {
     pub(crate) async fn on(platform: Platform) -> Self {
         let fixture = Self::again(platform);
         let kim = RegisterUser {
-            user_id: "u-1".into(),
+            user_id: UserId::of("u-1"),
             name: "Kim".into(),
             email: "kim@example.org".into(),
         };
         let users = fixture.platform.commands(Role::Users);
-        users.execute::<User>("u-1", kim).await.unwrap();
+        users
+            .execute::<User>(&UserId::of("u-1"), kim)
+            .await
+            .unwrap();
         fixture.receive("tea", 10).await;
         fixture.settle().await;
         fixture
@@ -108,7 +111,7 @@ impl Fixture {
     }
 
     pub(crate) async fn receive(&self, sku: &str, qty: u64) {
-        let sku = Sku::from(sku);
+        let sku = Sku::of(sku);
         let receive = ShelfCommand::Receive {
             sku: sku.clone(),
             qty,
@@ -134,8 +137,8 @@ impl Fixture {
         payment: PaymentMode,
     ) -> Executed {
         let command = OrderCommand::Place(PlaceOrder {
-            order_id: order.into(),
-            user_id: "u-1".into(),
+            order_id: OrderId::of(order),
+            user_id: UserId::of("u-1"),
             items,
             currency: Currency::won(),
             payment,
@@ -147,7 +150,7 @@ impl Fixture {
     pub(crate) async fn order(&self, order: &str, command: OrderCommand) -> Executed {
         let orders = self.platform.commands(Role::Order);
         orders
-            .execute::<Order>(&OrderId::from(order), command)
+            .execute::<Order>(&OrderId::of(order), command)
             .await
             .unwrap()
     }
@@ -192,9 +195,6 @@ impl Fixture {
             .value
     }
 
-    pub(crate) async fn status(&self, order: &str) -> Option<Status> {
-        self.row(order, None).await.map(|row| row.status)
-    }
     /// A user as orders show them.
     pub(crate) async fn buyer(&self, user: &str) -> Option<BuyerRow> {
         let queries = self.platform.queries(Role::Order);
@@ -202,6 +202,9 @@ impl Fixture {
         buyer.unwrap().value
     }
 
+    pub(crate) async fn status(&self, order: &str) -> Option<Status> {
+        self.row(order, None).await.map(|row| row.status)
+    }
 
     /// The stored names of what happened to an order, in the log of the order service.
     pub(crate) async fn history(&self, order: &str) -> Vec<String> {
@@ -228,7 +231,7 @@ impl Fixture {
         let told = self.platform.outside().notifier.told().unwrap();
         let mut told: Vec<_> = told
             .into_iter()
-            .filter(|notice| notice.order_id == order.into())
+            .filter(|notice| notice.order_id.as_str() == order)
             .map(|notice| notice.text)
             .collect();
         told.sort();

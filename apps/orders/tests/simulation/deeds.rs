@@ -9,7 +9,7 @@ use factum::{
 };
 use factum_testkit::MemoryBroker;
 use orders::{
-    contracts::{Currency, Item, PaymentMode},
+    contracts::{Currency, Item, OrderId, PaymentMode, Sku, UserId},
     order::{Order, OrderCommand, PlaceOrder},
     platform::{Platform, Role},
     stock::{Shelf, ShelfCommand},
@@ -78,18 +78,18 @@ pub(crate) async fn ask(
     let order = |order: usize, command: OrderCommand| {
         let (commands, key) = (node.commands(Role::Order), key.clone());
         async move {
-            let id = order_id(order).as_str().into();
+            let id = OrderId::of(&order_id(order));
             execute::<Order>(&commands, &id, command, &key).await
         }
     };
     match deed {
         Deed::Register { user } => {
             let command = RegisterUser {
-                user_id: user_id(*user).as_str().into(),
+                user_id: UserId::of(&user_id(*user)),
                 name: "Kim".into(),
                 email: "kim@example.org".into(),
             };
-            let id = user_id(*user).as_str().into();
+            let id = UserId::of(&user_id(*user));
             execute::<User>(&node.commands(Role::Users), &id, command, &key).await
         }
         Deed::Receive { sku, qty } => receive(node, *sku, *qty, &key).await,
@@ -102,14 +102,14 @@ pub(crate) async fn ask(
             manual,
         } => {
             let item = |(thing, qty): &(usize, u32)| Item {
-                sku: sku_id(*thing).as_str().into(),
+                sku: Sku::of(&sku_id(*thing)),
                 name: "thing".into(),
                 qty: *qty,
                 price: 500,
             };
             let command = OrderCommand::Place(PlaceOrder {
-                order_id: order_id(*number).as_str().into(),
-                user_id: user_id(*user).as_str().into(),
+                order_id: OrderId::of(&order_id(*number)),
+                user_id: UserId::of(&user_id(*user)),
                 items: items.iter().map(item).collect(),
                 currency: Currency::won(),
                 payment: if *manual {
@@ -157,9 +157,9 @@ pub(crate) async fn ask(
 }
 
 async fn receive(node: &Platform, sku: usize, qty: u64, key: &str) -> Result<Answer, String> {
-    let id = sku_id(sku).as_str().into();
+    let id = Sku::of(&sku_id(sku));
     let command = ShelfCommand::Receive {
-        sku: sku_id(sku).as_str().into(),
+        sku: Sku::of(&sku_id(sku)),
         qty,
     };
     execute::<Shelf>(&node.commands(Role::Stock), &id, command, key).await
