@@ -27,7 +27,8 @@ const REMEMBER: Duration = Duration::from_hours(24);
 /// What comes with a command besides its body.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// One endpoint: what is sent to another is another request.
+    /// One sender at one endpoint: what another sends, or is sent to another, is another request. The path comes first,
+    /// since it has no space.
     scope: String,
     key: Option<String>,
     actor: Actor,
@@ -40,14 +41,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         // The route has checked it.
         let key = parts.headers.get(KEY_HEADER);
         let key = key.and_then(|key| key.to_str().ok()).map(str::to_owned);
+        let actor = parts.extensions.get::<Actor>();
+        let actor = actor.cloned().unwrap_or_else(Actor::local);
         Ok(Self {
-            scope: parts.uri.path().to_owned(),
+            scope: format!("{} {}", parts.uri.path(), actor.name()),
             key,
-            actor: parts
-                .extensions
-                .get::<Actor>()
-                .cloned()
-                .unwrap_or_else(Actor::local),
+            actor,
         })
     }
 }

@@ -64,6 +64,30 @@ async fn an_idempotency_key_gives_the_same_answer_and_no_second_order() {
     shop.close().await;
 }
 
+/// Keys were everybody's: who sent what another had sent, under the same key, got the other's answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_is_its_senders_own() {
+    let (ada, bob) = ("0123456789abcdef-ada", "0123456789abcdef-bob");
+    let shop = Shop::with_tokens(&[&format!("ada={ada}"), &format!("bob={bob}")]).await;
+    let post = async |who: &str, path: &str, body: &Value| {
+        let request = shop.request(Method::POST, path).bearer_auth(who);
+        let request = request.header("Idempotency-Key", "1").json(body);
+        shop.send(request).await
+    };
+    let kim = json!({ "name": "Kim", "email": "kim@example.org" });
+    let kim = post(ada, "/users", &kim).await.id("user_id");
+    let body = order(&kim, "unheard-of", 1);
+    let first = post(ada, "/orders", &body).await.id("order_id");
+    let other = post(bob, "/orders", &body).await;
+    assert!(
+        !other.replayed && other.id("order_id") != first,
+        "{other:?}"
+    );
+    let again = post(ada, "/orders", &body).await;
+    assert!(again.replayed && again.id("order_id") == first, "{again:?}");
+    shop.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_request_sent_many_times_at_once_is_one_order() {
     let shop = Shop::open().await;

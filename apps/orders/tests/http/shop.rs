@@ -78,6 +78,18 @@ impl Shop {
         .await
     }
 
+    /// A new platform, for clients that show one of these tokens.
+    pub(crate) async fn with_tokens(tokens: &[&str]) -> Self {
+        let tokens = tokens.iter().map(|token| token.parse().unwrap()).collect();
+        Self::served(TempDir::new().unwrap(), |router, address| {
+            web::guarded(
+                router,
+                web::Access::new(address, tokens, [], Admin::open_paths()),
+            )
+        })
+        .await
+    }
+
     /// A new platform, served as it must never be: to whoever asks, under any name, for any page.
     pub(crate) async fn without_guard() -> Self {
         Self::served(TempDir::new().unwrap(), |router, _| router).await
