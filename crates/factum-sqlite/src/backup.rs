@@ -162,14 +162,148 @@ impl Sqlite {
     }
 }
 
+/// What a file says of a store that it holds: its number there, its id, its service.
+struct Known {
+    number: i64,
+    id: Vec<u8>,
+    service: ServiceName,
+}
+
+impl Sqlite {
+    /// The services whose stores the directory holds. No process may use it meanwhile. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// Class fatal when there is no data file, when the directory is in use, or when the file is damaged.
+    pub fn services(directory: &Path) -> Result<Vec<ServiceName>, Error> {
+        let path = directory.join(FILE_NAME);
+        if !path.is_file() {
+            return Err(Error::fatal(format!(
+                "there is no data file `{}`",
+                path.display()
+            )));
+        }
+        let _lock = DirectoryLock::take(directory)?;
+        let known = stores_of(&path)?.into_iter();
+        Ok(known.map(|store| store.service).collect())
+    }
+
+    /// Looks whether all `backups` can be restored into `directory`, and says whose they are. Whoever restores more than
+    /// one asks this first: the first would be in place when the second is refused. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// Class fatal when one of them is missing, damaged or no backup, when two are of one service, or when the directory
+    /// is in use or holds another store of such a service.
+    pub fn check_restore(backups: &[PathBuf], directory: &Path) -> Result<Vec<ServiceName>, Error> {
+        let path = directory.join(FILE_NAME);
+        let mut there = Vec::new();
+        if path.is_file() {
+            let _lock = DirectoryLock::take(directory)?;
+            there = stores_of(&path)?;
+        }
+        let mut services: Vec<ServiceName> = Vec::new();
+        for backup in backups {
+            let of = check_backup(backup)?;
+            if services.contains(&of.service) {
+                return Err(Error::fatal(format!(
+                    "`{}` is a second backup of service `{}`: restore one of them",
+                    backup.display(),
+                    of.service
+                )));
+            }
+            let is_it = |store: &&Known| store.number == of.number || store.service == of.service;
+            let mut same = there.iter().filter(is_it);
+            if same.any(|store| (store.number, &store.id) != (of.number, &of.id)) {
+                return Err(another_store(of.service.as_str()));
+            }
+            services.push(of.service);
+        }
+        Ok(services)
+    }
+}
+
+fn another_store(service: &str) -> Error {
+    Error::fatal(format!(
+        "the directory holds another store in the place of the backup's store `{service}`: restore into an empty directory"
+    ))
+}
+
+/// Reads a backup whole, and says what store it holds.
+fn check_backup(backup: &Path) -> Result<Known, Error> {
+    is_there(backup)?;
+    let stores = stores_of(backup)?;
+    let count = stores.len();
+    let Ok([known]) = <[Known; 1]>::try_from(stores) else {
+        return Err(no_backup(backup, count));
+    };
+    let connection = connect(backup)?;
+    let found: String = connection
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .doing(&format!("read `{}`", backup.display()))?;
+    if found == "ok" {
+        return Ok(known);
+    }
+    Err(Error::fatal(format!(
+        "backup `{}` is damaged: {found}",
+        backup.display()
+    )))
+}
+
+fn no_backup(backup: &Path, stores: usize) -> Error {
+    Error::fatal(format!(
+        "`{}` holds {stores} stores and is no backup: a backup holds one",
+        backup.display()
+    ))
+}
+
+/// The stores that a file holds.
+fn stores_of(path: &Path) -> Result<Vec<Known>, Error> {
+    let what = format!("read `{}`", path.display());
+    check_magic(path)?;
+    let connection = connect(path)?;
+    connection
+        .pragma_update(None, "query_only", true)
+        .doing(&what)?;
+    // Refuses what is of another application, or of a newer program.
+    schema::is_present(&connection, path)?;
+    if !opening::has_table(&connection, "stores")? {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection
+        .prepare("SELECT number, id, service FROM stores ORDER BY number")
+        .doing(&what)?;
+    let rows = statement
+        .query_map([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?))
+        })
+        .doing(&what)?;
+    rows.map(|row| {
+        let (number, id, service) = row.doing(&what)?;
+        let service =
+            ServiceName::new(&service).map_err(|_| damaged(format!("service `{service}`")))?;
+        Ok(Known {
+            number,
+            id,
+            service,
+        })
+    })
+    .collect()
+}
+
+fn is_there(backup: &Path) -> Result<(), Error> {
+    if backup.is_file() {
+        return Ok(());
+    }
+    Err(Error::fatal(format!(
+        "there is no backup at `{}`",
+        backup.display()
+    )))
+}
+
 /// The backup in the present schema: itself, or a migrated copy.
 fn present(backup: &Path, copied: &Path) -> Result<PathBuf, Error> {
-    if !backup.is_file() {
-        return Err(Error::fatal(format!(
-            "there is no backup at `{}`",
-            backup.display()
-        )));
-    }
+    is_there(backup)?;
     check_magic(backup)?;
     let connection = connect(backup)?;
     if schema::is_present(&connection, backup)? {
@@ -204,11 +338,7 @@ fn replace(
         .doing(WHAT)?;
     let stores: Vec<_> = stores.collect::<Result<_, _>>().doing(WHAT)?;
     let [(number, id, service)] = &stores[..] else {
-        return Err(Error::fatal(format!(
-            "`{}` holds {} stores and is no backup: a backup holds one",
-            backup.display(),
-            stores.len()
-        )));
+        return Err(no_backup(backup, stores.len()));
     };
     let name = ServiceName::new(service).map_err(|_| damaged(format!("service `{service}`")))?;
     let known: Option<(i64, Vec<u8>)> = connection
@@ -233,10 +363,7 @@ fn replace(
             copy::delete(connection, *number, &name)?;
         }
         Some(_) => {
-            return Err(Error::fatal(format!(
-                "the directory holds another store in the place of the backup's store `{service}`: restore into an \
-                 empty directory"
-            )));
+            return Err(another_store(service));
         }
     }
     copy::copy(connection, "backup", *number, &name)?;

@@ -130,7 +130,7 @@ impl Contents {
     }
 }
 
-fn has_table(connection: &Connection, name: &str) -> Result<bool, Error> {
+pub(crate) fn has_table(connection: &Connection, name: &str) -> Result<bool, Error> {
     connection
         .query_row(
             "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)",

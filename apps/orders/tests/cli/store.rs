@@ -92,7 +92,10 @@ async fn a_backup_is_made_and_put_back_and_the_platform_goes_on_from_there() {
     let said = succeeds(&store(data.path(), &["backup", "--to", to]));
     assert_eq!(said.lines().count(), 5, "{said}");
     let error = fails(&store(data.path(), &["backup", "--to", to]), 1);
-    assert!(error.contains("choose another name"), "{error}");
+    assert!(
+        error.contains("choose another directory") && !error.contains("while it is served"),
+        "{error}"
+    );
     fails(
         &store(data.path(), &["backup", "--to", to, "--service", "none"]),
         2,
@@ -201,4 +204,64 @@ async fn a_lost_directory_is_remade_from_backups_and_nothing_happens_twice_or_ne
         !epochs.is_empty() && epochs.iter().all(|epoch| *epoch > 1),
         "{said}"
     );
+}
+
+/// It made five stores there, and told of five backups, of nothing.
+#[test]
+fn a_directory_without_data_is_not_backed_up_and_left_as_it_is() {
+    let (empty, aside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let to = aside.path().join("backup");
+    let error = fails(
+        &store(empty.path(), &["backup", "--to", to.to_str().unwrap()]),
+        1,
+    );
+    assert!(error.contains("there is no data file"), "{error}");
+    assert!(!to.exists());
+    assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
+}
+
+/// The first was restored, in a new epoch, when the second was refused.
+#[tokio::test]
+async fn backups_are_restored_all_or_none() {
+    let (data, aside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let served = Served::start(&data);
+    receive(&served.url, 3).await;
+    served.terminate();
+    let to = aside.path().to_str().unwrap();
+    succeeds(&store(data.path(), &["backup", "--to", to]));
+    let file = |name: &str| format!("{to}/{name}");
+    let mut bytes = fs::read(file("order.backup")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0x5a);
+    fs::write(file("damaged.backup"), bytes).unwrap();
+    fs::write(file("text.backup"), "no backup").unwrap();
+    fs::copy(file("users.backup"), file("again.backup")).unwrap();
+
+    let anew = aside.path().join("anew");
+    let before = fs::read(data.path().join("factum.db")).unwrap();
+    for (second, wanted) in [
+        ("none.backup", "there is no backup at"),
+        ("damaged.backup", "damaged"),
+        ("text.backup", "is not a data file"),
+        ("again.backup", "a second backup of service `users`"),
+    ] {
+        let (first, second) = (file("users.backup"), file(second));
+        let args = [
+            "restore",
+            "--from",
+            &first,
+            "--from",
+            &second,
+            "--reason",
+            "a lost disk",
+        ];
+        let error = fails(&store(&anew, &args), 1);
+        assert!(
+            error.contains("nothing was restored") && error.contains(wanted),
+            "{error}"
+        );
+        assert!(!anew.exists(), "{second}");
+        fails(&store(data.path(), &args), 1);
+    }
+    assert_eq!(before, fs::read(data.path().join("factum.db")).unwrap());
 }
