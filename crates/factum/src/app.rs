@@ -323,6 +323,23 @@ impl RunningService {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.core.metrics
+    /// Why nothing can be written to its store at present, such as a full disk; `None` when all is well. When the last
+    /// commit failed this looks again, with one that means nothing, and says in health what it found.
+    pub async fn unwritable(&self) -> Option<Error> {
+        let found = self.core.unwritable().await;
+        let (part, now) = (format!("{}/store", self.name()), self.core.env.now());
+        if let Some(error) = &found {
+            self.health
+                .set(&part, Status::Degraded(format!("{error:#}")), now);
+        } else {
+            let parts = self.health.parts();
+            if matches!(parts.get(&part), Some((Status::Degraded(_), _))) {
+                self.health.set(&part, Status::Running, now);
+            }
+        }
+        found
+    }
+
     }
 
     /// Which groups read which topics.

@@ -353,7 +353,7 @@ async fn checkpoint(core: &Core, run: &mut RelayRun, claim: &RelayClaim) -> Resu
         lasts,
         rewind: false,
     });
-    match core.store.commit(commit).await {
+    match core.write(commit).await {
         Ok(_) => {
             run.saved(checkpoint);
             Ok(())

@@ -9,6 +9,7 @@ mod committing;
 mod deciding;
 mod guessing;
 mod loading;
+mod writes;
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +27,7 @@ use factum_core::{
 use lru::LruCache;
 
 pub(crate) use self::loading::panic_message;
-use self::{deciding::Undecided, guessing::Guesses, loading::Slot};
+use self::{deciding::Undecided, guessing::Guesses, loading::Slot, writes::Writes};
 use crate::{
     consumer::{Incidents, Suspects},
     metrics::Metrics,
@@ -69,6 +70,7 @@ pub(crate) struct Core {
     pub(crate) term: Duration,
     /// After how many events a snapshot is kept, if that is not for the aggregates to say.
     pub(crate) snapshot_every: Option<u64>,
+    writes: Writes,
     slots: Mutex<LruCache<StreamId, Arc<Slot>>>,
     guesses: Guesses,
 }
@@ -163,6 +165,7 @@ impl Core {
             incidents: Incidents::default(),
             suspects,
             snapshot_every: None,
+            writes: Writes::default(),
             slots: Mutex::new(LruCache::new(bound)),
         }
     }

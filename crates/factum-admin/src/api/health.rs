@@ -72,6 +72,10 @@ pub(crate) struct HealthView {
 }
 
 pub(crate) async fn health(State(admin): State<Admin>, sender: Sender) -> Json<HealthView> {
+    for service in admin.running().services() {
+        // It says in health what it finds.
+        service.unwritable().await;
+    }
     let services: BTreeMap<_, _> = admin
         .running()
         .services()
@@ -106,7 +110,11 @@ pub(crate) async fn ready(
             .into_iter()
             .filter(|part| part.status == Wellness::Failed);
         troubles.extend(failed.map(|part| (part.part, part.reason.unwrap_or_default())));
-        if let Err(error) = service.store().head().await {
+        let unwell = match service.unwritable().await {
+            Some(error) => Err(error),
+            None => service.store().head().await.map(drop),
+        };
+        if let Err(error) = unwell {
             troubles.push((format!("{}/store", service.name()), format!("{error:#}")));
         }
     }
@@ -118,7 +126,7 @@ pub(crate) async fn ready(
         "not-ready",
         "Not every service can do its work",
         format!(
-            "{} parts have stopped by themselves, and wait for a person",
+            "{} parts have stopped by themselves, or can't be written to",
             troubles.len()
         ),
     );

@@ -1,5 +1,6 @@
 //! What an operator can see.
 
+use factum_testkit::faults::Call;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -29,6 +30,32 @@ async fn the_process_says_that_it_is_well_and_ready() {
         "{}",
         metrics.text
     );
+    world.stop().await;
+}
+
+/// It was ready with a full disk, since all that it was asked was whether it can read.
+#[tokio::test]
+async fn a_process_that_can_write_nothing_is_not_ready_until_it_can() {
+    let world = World::start().await;
+    world.deposit("a-1", 3).await;
+    let full = factum::Error::transient("the disk is full");
+    let rule = world.faults.at(Call::Commit).on("accounts");
+    rule.times(u64::MAX).fails(full);
+    assert!(!world.try_to_deposit("a-1", 3).await);
+    let problem = world
+        .get("/ready")
+        .await
+        .refuses(503, Some("accounts/store"));
+    assert_eq!(problem["errors"][0]["detail"], "the disk is full");
+    let health = world.get("/health").await.is(200);
+    assert_eq!(health["status"], "degraded");
+    // Nobody gives a command, and it is found out all the same.
+    world.faults.clear();
+    world.until("/ready", |ready| ready["ready"] == true).await;
+    world
+        .until("/health", |health| health["status"] == "ok")
+        .await;
+    world.deposit("a-1", 3).await;
     world.stop().await;
 }
 

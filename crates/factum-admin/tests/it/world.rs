@@ -8,7 +8,10 @@ use factum::{
     ViewDefinition, system_env,
 };
 use factum_admin::{Admin, web};
-use factum_testkit::{MemoryStore, MemoryTopicsDisk};
+use factum_testkit::{
+    MemoryStore, MemoryTopicsDisk,
+    faults::{Faults, FaultyStore},
+};
 use reqwest::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -123,6 +126,8 @@ pub(crate) struct World {
     pub(crate) address: SocketAddr,
     client: reqwest::Client,
     token: Option<&'static str>,
+    /// What goes wrong with the stores, each a node of its name.
+    pub(crate) faults: Faults,
     stop: CancellationToken,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
 }
@@ -188,12 +193,10 @@ impl World {
 
     async fn with(tokens: &[&str], admin: impl FnOnce(Admin) -> Admin) -> Self {
         let env = system_env();
+        let faults = Faults::new();
         let store = |name| {
-            Arc::new(MemoryStore::new(
-                StoreId(env.uuid()),
-                ServiceName::of(name),
-                env.now(),
-            ))
+            let store = MemoryStore::new(StoreId(env.uuid()), ServiceName::of(name), env.now());
+            Arc::new(FaultyStore::new(name, Arc::new(store), &faults))
         };
         let topic = || TopicSpec::new(Topic::of("accounts"), 2);
         let accounts = Service::new("accounts")
@@ -222,6 +225,7 @@ impl World {
             address,
             client: reqwest::Client::new(),
             token: None,
+            faults,
             stop,
             server,
         }
@@ -234,11 +238,15 @@ impl World {
     }
 
     pub(crate) async fn deposit(&self, account: &str, amount: u64) {
+        assert!(self.try_to_deposit(account, amount).await);
+    }
+
+    /// Whether it was taken.
+    pub(crate) async fn try_to_deposit(&self, account: &str, amount: u64) -> bool {
         let commands = self.running.service("accounts").unwrap().commands();
-        commands
-            .execute::<Account>(&account.to_owned(), Deposit(amount))
-            .await
-            .unwrap();
+        let account = account.to_owned();
+        let deposit = commands.execute::<Account>(&account, Deposit(amount));
+        deposit.await.is_ok()
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -321,7 +321,7 @@ impl<'a> Follower<'a> {
         });
         commit.views = views;
         commit.audit = audit;
-        match core.store.commit(commit).await {
+        match core.write(commit).await {
             Ok(_) => {
                 (self.saved, self.reached) = (to, to);
                 (self.voids, self.turns) = (0, 0);

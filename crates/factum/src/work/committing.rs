@@ -88,7 +88,7 @@ impl Core {
     ) -> (Result<Committed, CommitError>, Vec<(StreamId, InFlight)>) {
         let id = commit.id;
         let appends = !commit.appends.is_empty();
-        let mut future = self.store.commit(commit);
+        let mut future = std::pin::pin!(self.write(commit));
         // A store decides commits in the order in which they are first polled: this poll takes our place in the
         // queue, while the aggregates are still locked.
         let first = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
