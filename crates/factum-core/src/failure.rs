@@ -23,6 +23,15 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
+    /// All classes.
+    pub const ALL: [Self; 5] = [
+        Self::Transient,
+        Self::Poison,
+        Self::Rejected,
+        Self::Panic,
+        Self::Crash,
+    ];
+
     /// The class as it stands in stores and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,15 +45,7 @@ impl FailureClass {
 
     /// The class that [`FailureClass::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
-        [
-            Self::Transient,
-            Self::Poison,
-            Self::Rejected,
-            Self::Panic,
-            Self::Crash,
-        ]
-        .into_iter()
-        .find(|class| class.as_str() == text)
+        Self::ALL.into_iter().find(|class| class.as_str() == text)
     }
 }
 

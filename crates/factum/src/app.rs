@@ -137,6 +137,8 @@ impl App {
                 .await?;
                 let metrics = self.metrics.of(&name);
                 metrics.watch(&store);
+                let groups = service.groups.iter().map(|group| &group.name);
+                metrics.begin(service.kinds.values(), groups, topics.keys());
                 let mut core = Core::new(
                     name.clone(),
                     store,
@@ -321,8 +323,6 @@ impl RunningService {
         &self.health
     }
 
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.core.metrics
     /// Why nothing can be written to its store at present, such as a full disk; `None` when all is well. When the last
     /// commit failed this looks again, with one that means nothing, and says in health what it found.
     pub async fn unwritable(&self) -> Option<Error> {
@@ -340,6 +340,8 @@ impl RunningService {
         found
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.core.metrics
     }
 
     /// Which groups read which topics.

@@ -4,7 +4,9 @@
 //! texts, so that the number of series is bounded. What is not known is absent, and not 0.
 
 use std::{
+    borrow::Cow,
     fmt,
+    hash::Hash,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -12,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{FailureClass, Group, ServiceName, Store, Topic, TopicPartition};
+use factum_core::{AggregateKind, FailureClass, Group, ServiceName, Store, Topic, TopicPartition};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -27,7 +29,7 @@ struct OfService {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCommand {
     service: Arc<String>,
-    aggregate: &'static str,
+    aggregate: Cow<'static, str>,
     outcome: &'static str,
 }
 
@@ -76,6 +78,13 @@ struct OfProjection {
 struct OfOutcome {
     outcome: String,
 }
+
+/// What becomes of commands.
+const COMMAND_OUTCOMES: [&str; 5] = ["accepted", "duplicate", "rejected", "conflict", "error"];
+/// What becomes of messages.
+const MESSAGE_OUTCOMES: [&str; 4] = ["handled", "parked", "given_back", "duplicate"];
+/// What becomes of what operators ask to be redriven.
+const REDRIVE_OUTCOMES: [&str; 3] = ["redriven", "changed", "failed"];
 
 /// A store that counts by itself.
 type Watched = (OfService, Weak<dyn Store>);
@@ -290,6 +299,11 @@ fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// Makes a series, at zero.
+fn begin<L: Clone + Eq + Hash>(family: &Family<L, Counter>, labels: &L) {
+    drop(family.get_or_create_owned(labels));
+}
+
 fn of_group(group: &Group) -> OfGroup {
     OfGroup {
         group: group.to_string(),
@@ -322,10 +336,64 @@ impl Metrics {
         stores.push((self.service(), Arc::downgrade(store)));
     }
 
+    /// Makes the series that are known before anything happens, at zero: what first counts when something goes wrong is
+    /// no increase to an alert that has never seen the series.
+    pub(crate) fn begin<'a>(
+        &self,
+        aggregates: impl Iterator<Item = &'a Arc<dyn AggregateKind>>,
+        groups: impl Iterator<Item = &'a Group>,
+        topics: impl Iterator<Item = &'a Topic>,
+    ) {
+        let all = &self.all;
+        for family in [&all.conflicts, &all.cache_hits, &all.cache_misses] {
+            begin(family, &self.service());
+        }
+        for aggregate in aggregates {
+            for outcome in COMMAND_OUTCOMES {
+                let labels = OfCommand {
+                    service: self.service.clone(),
+                    aggregate: aggregate.category().to_string().into(),
+                    outcome,
+                };
+                begin(&all.commands, &labels);
+            }
+            for event_type in aggregate.names() {
+                let labels = OfEvent {
+                    service: self.service.clone(),
+                    event_type: event_type.into(),
+                };
+                begin(&all.appended, &labels);
+            }
+        }
+        for group in groups {
+            for family in [&all.rebalances, &all.unknown, &all.premature] {
+                begin(family, &of_group(group));
+            }
+            for outcome in MESSAGE_OUTCOMES {
+                let (group, outcome) = (group.to_string(), outcome.into());
+                begin(&all.messages, &OfMessage { group, outcome });
+            }
+            for class in FailureClass::ALL {
+                let (group, class) = (group.to_string(), class.to_string());
+                let labels = OfFailure { group, class };
+                begin(&all.retries, &labels);
+                begin(&all.dead_total, &labels);
+            }
+        }
+        for topic in topics {
+            let topic = topic.to_string();
+            begin(&all.relay_published, &OfTopic { topic });
+        }
+        for outcome in REDRIVE_OUTCOMES {
+            let outcome = outcome.into();
+            begin(&all.redrives, &OfOutcome { outcome });
+        }
+    }
+
     pub(crate) fn command(&self, aggregate: &'static str, outcome: &'static str, took: Duration) {
         let labels = OfCommand {
             service: self.service.clone(),
-            aggregate,
+            aggregate: aggregate.into(),
             outcome,
         };
         self.all.commands.get_or_create(&labels).inc();

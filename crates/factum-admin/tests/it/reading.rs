@@ -439,3 +439,25 @@ async fn a_page_ends_when_it_is_large_enough_and_says_that_there_is_more() {
     assert_eq!(story["cut"], false, "{story}");
     world.stop().await;
 }
+
+/// What first counted when something went wrong was no increase to an alert, which had never seen it at zero.
+#[tokio::test]
+async fn counters_are_there_before_they_count() {
+    let world = World::start().await;
+    let metrics = world.get("/metrics").await.text;
+    for series in [
+        r#"factum_commands_total{service="accounts",aggregate="account",outcome="error"} 0"#,
+        r#"factum_store_events_appended_total{service="accounts",event_type="Deposited"} 0"#,
+        r#"factum_consumer_messages_total{group="receipts",outcome="parked"} 0"#,
+        r#"factum_retries_total{group="receipts",class="transient"} 0"#,
+        r#"factum_dead_letters_made_total{group="receipts",class="poison"} 0"#,
+        r#"factum_relay_published_total{topic="accounts"} 0"#,
+        r#"factum_redrives_total{outcome="failed"} 0"#,
+    ] {
+        assert!(
+            metrics.lines().any(|line| line == series),
+            "{series}\n{metrics}"
+        );
+    }
+    world.stop().await;
+}
