@@ -513,10 +513,11 @@ async fn ask_all(world: &World, operation: &Operation) -> BTreeSet<u16> {
                 _ if HeaderValue::from_str(&text).is_err() || text.trim() != text => continue,
                 _ => ask.headers.push((name.to_owned(), text.clone())),
             }
-            // A number in a parameter is written as it is in JSON; all else is a text.
+            // A number, or yes and no, is written in a parameter as in JSON; all else is a text.
             let quoted = RawValue::from_string(json!(text).to_string()).unwrap();
             let number = text.parse::<i128>().is_ok() && text != "-0";
-            let bare = number.then(|| RawValue::from_string(text.clone()).unwrap());
+            let is_bare = number || text.parse::<bool>().is_ok();
+            let bare = is_bare.then(|| RawValue::from_string(text.clone()).unwrap());
             let fits = shape.wrong(&quoted).is_empty()
                 || bare.is_some_and(|bare| shape.wrong(&bare).is_empty());
             let refused = (!fits).then_some(422);

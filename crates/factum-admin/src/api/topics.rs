@@ -122,6 +122,11 @@ pub(crate) struct Asked {
     partition: Option<u32>,
     /// From this offset on; by default from the oldest.
     offset: Option<u64>,
+    /// The newest first, and not the oldest.
+    #[serde(default)]
+    newest: bool,
+    /// `next` of the page before: only what comes behind its last messages.
+    after: Option<String>,
     /// How many at most.
     #[schemars(with = "Option<Limit>")]
     limit: Option<u64>,
@@ -132,10 +137,11 @@ pub(crate) struct Asked {
 pub(crate) struct MessageList {
     topic: String,
     messages: Vec<MessageView>,
-    /// The offset to go on from, when one partition was asked for.
+    /// Where the next page begins, to be given as `after`. It is there on the last page too: what comes later is behind
+    /// it. Not on that of the newest.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<u64>,
-    /// Whether there are more: of several partitions, ask for one by itself to go on.
+    next: Option<String>,
+    /// Whether there are more by now.
     more: bool,
 }
 
@@ -182,56 +188,119 @@ pub(crate) async fn messages(
         }
         None => 0..spec.partitions,
     };
+    if asked.offset.is_some() && (asked.newest || asked.after.is_some()) {
+        return Err(Problem::invalid("there are two places to begin at").field(
+            "offset",
+            "goes with neither `after` nor `newest`: they say where to begin",
+        ));
+    }
     let mut room = admin.room(limit);
-    let mut readings: Vec<_> = partitions
-        .map(|partition| Reading {
-            place: TopicPartition::new(spec.topic.clone(), partition),
-            from: asked.offset.unwrap_or(0),
-            read: VecDeque::new(),
-        })
-        .collect();
     let broker = &**admin.running().broker();
-    let (mut messages, mut next, mut more) = (Vec::new(), None, false);
+    let mut readings = Vec::new();
+    for partition in partitions {
+        let place = TopicPartition::new(spec.topic.clone(), partition);
+        let marks = broker.watermarks(&place).await?;
+        let from = match &asked.after {
+            Some(cursor) => place_in(cursor, partition)?,
+            None if asked.newest => marks.end,
+            None => asked.offset.unwrap_or(0),
+        };
+        readings.push(Reading {
+            place,
+            back_to: asked.newest.then_some(marks.first),
+            from,
+            read: VecDeque::new(),
+        });
+    }
+    let (mut messages, mut more) = (Vec::new(), false);
     loop {
         for reading in &mut readings {
             reading.read_on(broker).await?;
         }
-        readings.retain(|reading| !reading.read.is_empty());
-        let Some(first) = readings.iter_mut().min_by_key(|reading| reading.first()) else {
+        let waiting = readings
+            .iter_mut()
+            .filter(|reading| !reading.read.is_empty());
+        let first = if asked.newest {
+            waiting.max_by_key(|reading| reading.first())
+        } else {
+            waiting.min_by_key(|reading| reading.first())
+        };
+        let Some(first) = first else {
             break;
         };
         if !room.takes(first.read.front().map_or(0, weight_of_message)) {
             more = true;
             break;
         }
-        if let Some(message) = first.read.pop_front() {
-            next = Some(message.offset + 1);
-            messages.push(MessageView::from(&message));
-        }
+        messages.extend(first.read.pop_front().as_ref().map(MessageView::from));
     }
+    let places = readings
+        .iter()
+        .map(|reading| format!("{}:{}", reading.place.partition, reading.place_of_next()));
+    let places = places.collect::<Vec<_>>().join(",");
     Ok(Json(MessageList {
         topic: spec.topic.to_string(),
         messages,
-        next: next.filter(|_| asked.partition.is_some()),
+        next: (more || !asked.newest).then_some(places),
         more,
     }))
+}
+
+/// Where the page behind `cursor` begins in a partition.
+fn place_in(cursor: &str, partition: u32) -> Result<u64, Problem> {
+    let place = cursor.split(',').find_map(|place| {
+        let (of, offset) = place.split_once(':')?;
+        (of.parse() == Ok(partition)).then(|| offset.parse().ok())?
+    });
+    place.ok_or_else(|| {
+        Problem::invalid("the place to go on from can't be right").field(
+            "after",
+            "pass on `next` of the page before, as it is, and ask for the same partitions",
+        )
+    })
 }
 
 /// A partition that is read on while its messages are shown.
 struct Reading {
     place: TopicPartition,
+    /// How far back it is read, when the newest come first.
+    back_to: Option<u64>,
+    /// The offset to read on from; of the newest, those before it.
     from: u64,
+    /// In the order in which they are shown.
     read: VecDeque<Message>,
 }
 
 impl Reading {
     /// Reads on, when all that was read is shown; then there is nothing more if nothing is read.
     async fn read_on(&mut self, broker: &dyn Broker) -> Result<(), Error> {
-        if self.read.is_empty() {
-            self.read = broker.read(&self.place, self.from, READ_MAX).await?.into();
-            self.from = self.read.back().map_or(self.from, |last| last.offset + 1);
+        let Some(first) = self.back_to else {
+            if self.read.is_empty() {
+                self.read = broker.read(&self.place, self.from, READ_MAX).await?.into();
+                self.from = self.read.back().map_or(self.from, |last| last.offset + 1);
+            }
+            return Ok(());
+        };
+        // Where offsets are missing, there may be nothing in a stretch of them.
+        while self.read.is_empty() && self.from > first {
+            let from = self.from.saturating_sub(READ_MAX as u64).max(first);
+            let read = broker.read(&self.place, from, READ_MAX).await?;
+            let before = read
+                .into_iter()
+                .filter(|message| message.offset < self.from);
+            self.read = before.rev().collect();
+            self.from = from;
         }
         Ok(())
+    }
+
+    /// Where the next page begins.
+    fn place_of_next(&self) -> u64 {
+        match (self.read.front(), self.back_to) {
+            (None, _) => self.from,
+            (Some(next), None) => next.offset,
+            (Some(next), Some(_)) => next.offset + 1,
+        }
     }
 
     /// What tells which message of several partitions comes first.
