@@ -7,6 +7,8 @@ pub(crate) use act::{
 mod view;
 pub(crate) use view::{ParkedDetail, ParkedView};
 
+use std::collections::BTreeSet;
+
 use axum::{Json, extract::State};
 use factum::{Group, Parked, ParkedCount, ParkedFilter, ParkedId, ParkedState, RunningService};
 use schemars::JsonSchema;
@@ -115,12 +117,31 @@ impl CountView {
     }
 }
 
-/// A group that a query or body names.
-fn group(name: Option<String>) -> Result<Option<Group>, Problem> {
-    let group = name.map(Group::new).transpose();
-    group.map_err(|error| {
+/// A group that a query or body names: one of these services', or one of before of which something is still parked.
+async fn group(
+    services: &[&RunningService],
+    name: Option<String>,
+) -> Result<Option<Group>, Problem> {
+    let Some(name) = name else {
+        return Ok(None);
+    };
+    let group = Group::new(name).map_err(|error| {
         Problem::invalid("the group can't be right").field("group", error.to_string())
-    })
+    })?;
+    let mut known = BTreeSet::new();
+    for service in services {
+        known.extend(service.groups().cloned());
+        let parked = service.operator().parked_counts().await?;
+        known.extend(parked.into_iter().map(|count| count.group));
+    }
+    if known.contains(&group) {
+        return Ok(Some(group));
+    }
+    let known: Vec<_> = known.iter().map(Group::as_str).collect();
+    Err(Problem::invalid("the group is not known").field(
+        "group",
+        format!("there is no group `{group}` (known: {})", known.join(", ")),
+    ))
 }
 
 pub(crate) async fn list(
@@ -128,10 +149,11 @@ pub(crate) async fn list(
     FromQuery(asked): FromQuery<Asked>,
 ) -> Result<Json<ParkedList>, Problem> {
     let limit = limit(asked.limit)?;
-    let group = group(asked.group)?;
+    let services = admin.services(asked.service.as_deref())?;
+    let group = group(&services, asked.group).await?;
     let after = cursor(asked.after.as_deref())?;
     let (mut counts, mut parked, mut next) = (Vec::new(), Vec::new(), None);
-    for service in admin.services(asked.service.as_deref())? {
+    for service in services {
         let found = service.operator().parked_counts().await?;
         counts.extend(found.into_iter().map(|count| CountView::of(service, count)));
         let after = match after {

@@ -168,6 +168,11 @@ async fn dead_letters_are_redriven_by_key_by_cause_and_all_together() {
         .await
         .is(200);
     assert_eq!(none["redriven"], 0);
+    // Nobody's group has no dead letters, which is not what whoever wrote its name wants to hear.
+    let asked = json!({ "group": "nobodys", "all": true });
+    let problem = world.post(path, &asked).await.refuses(422, Some("group"));
+    let detail = problem["errors"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains("known: receipts"), "{detail}");
 
     world.post(path, &json!({})).await.refuses(422, Some("all"));
     world

@@ -189,7 +189,7 @@ pub(crate) async fn redrive_many(
         );
     }
     let which = DeadLetters {
-        group: group(asked.group)?,
+        group: group(&services, asked.group).await?,
         cause: asked.cause,
     };
     let mut done = RedrivenView::default();
@@ -213,7 +213,8 @@ async fn redrive_key(
         Problem::invalid("a key waits in a group and a topic")
             .field(field, "is missing: a key belongs to one")
     };
-    let group = group(named_group)?.ok_or_else(|| missing("group"))?;
+    let group = group(&services, named_group).await?;
+    let group = group.ok_or_else(|| missing("group"))?;
     let topic = Topic::new(topic.ok_or_else(|| missing("topic"))?).map_err(|error| {
         Problem::invalid("the topic can't be right").field("topic", error.to_string())
     })?;
