@@ -49,7 +49,8 @@ Exit codes:
   0  done; or stopped by SIGTERM or ctrl-c, in good order
   1  failed, or an invariant is broken, or the data directory is damaged
   2  the command line can't be understood
-  130, 143  told by a second ctrl-c or SIGTERM to end at once, before all was in good order";
+  130, 143  ended by ctrl-c or SIGTERM before its end: a demo, a load (which shows what came of it
+            until then), or at the second one a server that was putting all in good order";
 
 /// The command line.
 #[derive(Debug, Parser)]

@@ -146,7 +146,8 @@ impl Client {
         })
     }
 
-    /// Waits until `path` answers 200 and what `wanted` accepts; says so if it doesn't `within` that time.
+    /// Waits until `path` answers 200 and what `wanted` accepts; says so if it doesn't `within` that time. That nobody
+    /// answers is no reason to give up: a server may be started again.
     pub(crate) async fn until(
         &self,
         what: &str,
@@ -154,23 +155,20 @@ impl Client {
         within: Duration,
         mut wanted: impl FnMut(&Reply) -> bool,
     ) -> Result<Reply, Failure> {
-        let mut last = None;
+        let mut last = "nothing".to_owned();
         let looked = tokio::time::timeout(within, async {
             loop {
-                let reply = self.get(path).await?;
-                if reply.status == 200 && wanted(&reply) {
-                    return Ok(reply);
+                match self.get(path).await {
+                    Ok(reply) if reply.status == 200 && wanted(&reply) => return reply,
+                    Ok(reply) => last = format!("{} {}", reply.status, reply.body),
+                    Err(failure) => last = failure.to_string(),
                 }
-                last = Some(reply);
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         });
         if let Ok(reply) = looked.await {
-            return reply;
+            return Ok(reply);
         }
-        let last = last.map_or("nothing".to_owned(), |reply| {
-            format!("{} {}", reply.status, reply.body)
-        });
         Err(Failure::new(format!(
             "waited {} s for this: {what}; {path} still answers {last}",
             within.as_secs()

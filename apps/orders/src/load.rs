@@ -17,10 +17,11 @@ use tokio::{
 use self::summary::{Summary, Taken};
 use crate::{
     cli::{self, Format},
-    client::Client,
+    client::{Client, Reply},
     failure::Failure,
     screen::Screen,
     server::Server,
+    signals::Signals,
 };
 
 /// How many requests may be under way at a time: more would measure this program's own sockets.
@@ -36,19 +37,21 @@ const DECLINED_EVERY: u64 = 20;
 /// How long the platform may take to finish what it accepted, besides the time that the load took.
 const DRAIN_MIN: Duration = Duration::from_mins(1);
 
-/// Loads a platform, and shows what came of it.
+/// Loads a platform, and shows what came of it. Interrupted, it shows what came of what was sent until then.
 pub(crate) async fn run(options: &cli::Options, load: &cli::Load) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
     if let Some(target) = &load.target {
-        return drive(Client::new(target, &options.tokens)?, load).await;
+        return drive(Client::new(target, &options.tokens)?, load, &mut signals).await;
     }
-    let server = Server::for_a_run(options).await?;
-    let driven = drive(Client::new(&server.url(), &options.tokens)?, load).await;
-    let stopped = server.stop().await;
+    let server = signals.or(Server::for_a_run(options)).await?;
+    let client = Client::new(&server.url(), &options.tokens)?;
+    let driven = drive(client, load, &mut signals).await;
+    let stopped = signals.or(server.stop()).await;
     driven.and(stopped)
 }
 
-async fn drive(client: Client, load: &cli::Load) -> Result<(), Failure> {
-    let world = Arc::new(prepare(&client).await?);
+async fn drive(client: Client, load: &cli::Load, signals: &mut Signals) -> Result<(), Failure> {
+    let world = Arc::new(signals.or(prepare(&client)).await?);
     let total = (f64::from(load.rate) * load.duration.as_secs_f64()).ceil();
     #[expect(
         clippy::cast_possible_truncation,
@@ -68,35 +71,30 @@ async fn drive(client: Client, load: &cli::Load) -> Result<(), Failure> {
         sender,
     ));
     let mut all = Vec::new();
-    while let Some(one) = taken.recv().await {
-        all.push(one);
-        bar.inc(1);
-    }
-    sending
-        .await
-        .map_err(|error| Failure::while_("sending", error))?;
+    let sent = signals.or(async {
+        while let Some(one) = taken.recv().await {
+            all.push(one);
+            bar.inc(1);
+        }
+        Ok(())
+    });
+    let sent = sent.await;
+    sending.abort();
     let took = started.elapsed();
 
     bar.set_message("waiting until all is finished");
     let patience = DRAIN_MIN + took;
-    let quiet = client
-        .until("all is quiet", "/invariants", patience, |reply| {
-            reply.body["quiet"] == true
-        })
-        .await;
+    let quiet = client.until("all is quiet", "/invariants", patience, |reply| {
+        reply.body["quiet"] == true
+    });
+    let checked = match sent {
+        Ok(()) => signals.or(quiet).await,
+        Err(interrupted) => Err(interrupted),
+    };
     bar.finish_and_clear();
-    let reply = quiet?;
-    let broken = reply.body["broken"].as_array().into_iter().flatten();
-    let broken: Vec<String> = broken
-        .map(|one| one.as_str().unwrap_or_default().to_owned())
-        .collect();
-    let summary = Summary::of(
-        &all,
-        load.rate,
-        took,
-        started.elapsed().saturating_sub(took),
-        broken,
-    );
+    let broken = checked.as_ref().map(broken).map_err(ToString::to_string);
+    let drain = started.elapsed().saturating_sub(took);
+    let summary = Summary::of(&all, load.rate, took, drain, broken);
     match load.format {
         Format::Text => Screen::say(&summary.to_string()),
         Format::Json => {
@@ -105,6 +103,7 @@ async fn drive(client: Client, load: &cli::Load) -> Result<(), Failure> {
             Screen::say(&json);
         }
     }
+    checked?;
     match (summary.broken.len(), summary.failed) {
         (0, 0) => Ok(()),
         (0, failed) => Err(Failure::new(format!(
@@ -112,6 +111,13 @@ async fn drive(client: Client, load: &cli::Load) -> Result<(), Failure> {
         ))),
         (broken, _) => Err(Failure::new(format!("{broken} invariants are broken"))),
     }
+}
+
+fn broken(found: &Reply) -> Vec<String> {
+    let broken = found.body["broken"].as_array().into_iter().flatten();
+    broken
+        .map(|one| one.as_str().unwrap_or_default().to_owned())
+        .collect()
 }
 
 fn progress(total: u64, format: Format) -> Result<ProgressBar, Failure> {

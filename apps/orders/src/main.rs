@@ -18,7 +18,6 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     cli::{Cli, Command, Store},
-    failure::Failure,
     screen::Screen,
     signals::Signals,
 };
@@ -47,8 +46,8 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match cli.asked() {
             Command::Serve => server::serve(&cli.options).await,
-            Command::Demo(demo) => or_interrupted(demo::run(&cli.options, &demo)).await,
-            Command::Load(load) => or_interrupted(load::run(&cli.options, &load)).await,
+            Command::Demo(demo) => Signals::listen()?.or(demo::run(&cli.options, &demo)).await,
+            Command::Load(load) => load::run(&cli.options, &load).await,
             Command::Store(Store::Verify(how)) => verify::run(&cli.options, &how),
             Command::Store(Store::Backup(backup)) => store::backup(&cli.options, &backup).await,
             Command::Store(Store::Restore(restore)) => store::restore(&cli.options, &restore),
@@ -62,14 +61,5 @@ fn main() -> ExitCode {
             runtime.shutdown_background();
             ExitCode::from(failure.code())
         }
-    }
-}
-
-/// What `run` ends with, unless it is interrupted: then what it has begun is dropped, temporary data included.
-async fn or_interrupted(run: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        ended = run => ended,
-        _ = signals.next() => Err(Failure::new("interrupted")),
     }
 }

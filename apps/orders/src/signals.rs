@@ -44,6 +44,21 @@ pub(crate) struct Signals {
     interrupt: tokio::signal::unix::Signal,
 }
 
+impl Signals {
+    /// What `run` comes to, unless it is interrupted: then what it has begun is dropped, temporary data included.
+    pub(crate) async fn or<T>(
+        &mut self,
+        run: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            ended = run => ended,
+            signal = self.next() => {
+                Err(Failure::with_code(signal.code(), format!("interrupted by {signal}")))
+            }
+        }
+    }
+}
+
 #[cfg(unix)]
 impl Signals {
     /// Listens from now on.

@@ -30,6 +30,9 @@ pub(super) struct Summary {
     /// How long it took after the last order until all were paid, reserved or cancelled.
     pub(super) drain_ms: f64,
     pub(super) broken: Vec<String>,
+    /// Why nobody knows whether an invariant is broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unchecked: Option<String>,
 }
 
 impl Summary {
@@ -38,8 +41,12 @@ impl Summary {
         rate_asked: u32,
         took: Duration,
         drain: Duration,
-        broken: Vec<String>,
+        broken: Result<Vec<String>, String>,
     ) -> Self {
+        let (broken, unchecked) = match broken {
+            Ok(broken) => (broken, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
         let mut times: Vec<_> = all
             .iter()
             .filter(|one| one.outcome.is_ok())
@@ -66,6 +73,7 @@ impl Summary {
             failures,
             drain_ms: millis(drain),
             broken,
+            unchecked,
         }
     }
 }
@@ -89,21 +97,20 @@ impl fmt::Display for Summary {
             "taken in    p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, at most {:.1} ms",
             self.p50_ms, self.p90_ms, self.p99_ms, self.max_ms
         )?;
-        writeln!(
-            f,
-            "finished    {:.1} s after the last one",
-            self.drain_ms / 1000.0
-        )?;
+        if self.unchecked.is_none() {
+            let seconds = self.drain_ms / 1000.0;
+            writeln!(f, "finished    {seconds:.1} s after the last one")?;
+        }
         for (failure, times) in self.failures.iter().take(FAILURES_SHOWN) {
             writeln!(f, "failure     {times} times: {failure}")?;
         }
         for broken in self.broken.iter().take(FAILURES_SHOWN) {
             writeln!(f, "broken      {broken}")?;
         }
-        let invariants = if self.broken.is_empty() {
-            "all hold".into()
-        } else {
-            format!("{} broken", self.broken.len())
+        let invariants = match (&self.unchecked, self.broken.len()) {
+            (Some(why), _) => format!("not checked: {why}"),
+            (None, 0) => "all hold".into(),
+            (None, broken) => format!("{broken} broken"),
         };
         write!(f, "invariants  {invariants}")
     }
@@ -138,7 +145,13 @@ mod tests {
             taken(Err("503"), 9000),
             taken(Err("503"), 9000),
         ];
-        let summary = Summary::of(&all, 10, Duration::from_secs(1), Duration::ZERO, Vec::new());
+        let summary = Summary::of(
+            &all,
+            10,
+            Duration::from_secs(1),
+            Duration::ZERO,
+            Ok(Vec::new()),
+        );
         assert_eq!(
             (summary.orders, summary.failed, summary.max_ms),
             (1, 2, 5.0)

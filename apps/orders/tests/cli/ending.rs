@@ -67,6 +67,58 @@ fn who_tells_it_twice_to_end_is_obeyed_at_once() {
     }
 }
 
+/// What an hour of load had measured was gone with a ctrl-c, or with a platform that did not come to rest.
+#[test]
+fn an_interrupted_load_shows_what_came_of_it_until_then() {
+    use std::io::{BufRead as _, BufReader};
+    let data = TempDir::new().unwrap();
+    let served = Served::start(&data);
+    let load = orders()
+        .args([
+            "load",
+            "--for",
+            "1h",
+            "--rate",
+            "20",
+            "--target",
+            &served.url,
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Until it sends orders.
+    let mut metrics = String::new();
+    let orders_taken =
+        r#"factum_commands_total{service="order",aggregate="order",outcome="accepted"}"#;
+    while !metrics
+        .lines()
+        .any(|line| line.starts_with(orders_taken) && !line.ends_with(" 0"))
+    {
+        let mut stream = TcpStream::connect(served.url.trim_start_matches("http://")).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        metrics = BufReader::new(stream)
+            .lines()
+            .map_while(Result::ok)
+            .collect::<Vec<_>>()
+            .join("\n");
+    }
+    let sent = Command::new("kill")
+        .args(["-INT", &load.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    let output = load.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = crate::fails(&output, 130);
+    assert!(error.contains("interrupted by ctrl-c"), "{error}");
+    for wanted in ["taken in    p50", "invariants  not checked: interrupted"] {
+        assert!(said.contains(wanted), "no {wanted:?} in:\n{said}");
+    }
+    served.terminate();
+}
+
 /// A log file was full of colours: no search found `level=WARN`.
 #[test]
 fn a_log_file_has_no_colours_in_it() {
