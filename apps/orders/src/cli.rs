@@ -2,12 +2,18 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    error::ErrorKind, parser::ValueSource,
+};
 use factum::{Accept, Timestamp};
 use orders::platform::Role;
 
 /// Where `serve` keeps its data, unless told otherwise.
 pub(crate) const DATA_DEFAULT: &str = "factum-data";
+
+/// The least that a partition keeps. Of less, nothing would be left by the time that anybody reads it.
+const RETENTION_BYTES_MIN: u64 = 65_536;
 
 const LONG_ABOUT: &str = "\
 The order platform: five services (users, order, payment, stock, notification) in one process, with
@@ -71,10 +77,42 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
+    /// Reads the command line, or says what is wrong with it and ends.
+    pub(crate) fn read() -> Self {
+        let matches = Self::command().get_matches();
+        if let Some(what) = surplus(&matches) {
+            let error = Self::command().error(ErrorKind::ArgumentConflict, what);
+            error.exit();
+        }
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// What is asked for; without a command, to serve.
     pub(crate) fn asked(&self) -> Command {
         self.command.clone().unwrap_or(Command::Serve)
     }
+}
+
+/// The options of servers: their names here, and how they are written.
+const OF_SERVERS: [(&str, &str); 5] = [
+    ("listen", "--listen"),
+    ("tokens", "--token"),
+    ("hosts", "--host"),
+    ("retention_bytes", "--retention-bytes"),
+    ("snapshot_every", "--snapshot-every"),
+];
+
+/// What `store` is told and has no use for: whoever says it expects something of it.
+fn surplus(matches: &ArgMatches) -> Option<String> {
+    let (what, asked) = matches.subcommand_matches("store")?.subcommand()?;
+    let mut unused = OF_SERVERS.to_vec();
+    if what == "verify" {
+        unused.extend([("moved", "--moved"), ("new_epoch", "--new-epoch")]);
+    }
+    let is_given =
+        |(id, _): &(&str, &str)| asked.value_source(id) == Some(ValueSource::CommandLine);
+    let (_, option) = unused.into_iter().find(is_given)?;
+    Some(format!("`{option}` means nothing to `store {what}`"))
 }
 
 /// What every command may be told.
@@ -123,6 +161,7 @@ pub(crate) struct Options {
         long = "host",
         global = true,
         value_name = "NAME",
+        value_parser = host,
         verbatim_doc_comment
     )]
     pub(crate) hosts: Vec<String>,
@@ -131,7 +170,13 @@ pub(crate) struct Options {
     ///
     /// It holds until another is given. What a consumer has not read by then is lost to it:
     /// keep more than the longest stop of one brings.
-    #[arg(long, global = true, value_name = "BYTES", verbatim_doc_comment)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(RETENTION_BYTES_MIN..),
+        verbatim_doc_comment
+    )]
     pub(crate) retention_bytes: Option<u64>,
 
     /// After how many events of an aggregate a snapshot of it is kept; 0: never.
@@ -251,6 +296,14 @@ pub(crate) struct Restore {
     pub(crate) reason: String,
 }
 
+fn host(name: &str) -> Result<String, String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !name.is_empty() && name.chars().all(is_part) {
+        return Ok(name.to_owned());
+    }
+    Err("write the name alone, such as `orders.example.org`: no scheme, no port, no path".into())
+}
+
 fn service(name: &str) -> Result<Role, String> {
     Role::parse(name).ok_or_else(|| {
         let known: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
@@ -320,8 +373,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

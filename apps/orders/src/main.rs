@@ -13,7 +13,6 @@ mod verify;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -23,13 +22,13 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     // What the demo and the load break on purpose (a gateway, a message) they show themselves.
     let default = match cli.asked() {
         Command::Serve | Command::Store(_) => "warn",
         Command::Demo(_) | Command::Load(_) => "off",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = log_filter().unwrap_or_else(|| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -62,4 +61,17 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// What `RUST_LOG` asks for, if it asks for anything. It is no reason not to serve, and none to be silent.
+fn log_filter() -> Option<EnvFilter> {
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok();
+    let asked = asked.filter(|asked| !asked.is_empty())?;
+    let filter = EnvFilter::builder().parse(&asked);
+    let wrong = |error| {
+        Screen::error(&format!(
+            "RUST_LOG is `{asked}`, which says nothing ({error}): write it as `info` or `factum=debug,warn`"
+        ));
+    };
+    filter.map_err(wrong).ok()
 }

@@ -160,9 +160,36 @@ fn what_cannot_be_understood_ends_with_2_and_what_cannot_be_done_with_1() {
         &["load", "--rate", "0"],
         &["load", "--for", "soon"],
         &["--listen", "here"],
+        // What meant nothing was taken in silence.
+        &["--host", "http://orders.example.org/"],
+        &["--host", ""],
+        &["--retention-bytes", "0"],
+        &["store", "verify", "--new-epoch"],
+        &["store", "--listen", "127.0.0.1:0", "verify"],
+        &[
+            "store",
+            "backup",
+            "--to",
+            "b",
+            "--token",
+            "ada=0123456789abcdef",
+        ],
     ] {
         fails(&orders().args(args).output().unwrap(), 2);
     }
+    let mut verify = orders();
+    verify.args(["store", "verify", "--retention-bytes", "2000000"]);
+    let error = fails(&verify.output().unwrap(), 2);
+    assert!(
+        error.contains("`--retention-bytes` means nothing to `store verify`"),
+        "{error}"
+    );
+    verify = orders();
+    verify.args(["store", "verify", "--data", "/nowhere"]);
+    // A token in the environment is for whoever serves.
+    verify.env("FACTUM_TOKEN", "ada=0123456789abcdef");
+    let error = fails(&verify.env("RUST_LOG", "factum=loud").output().unwrap(), 1);
+    assert!(error.contains("RUST_LOG is `factum=loud`"), "{error}");
     let error = fails(
         &orders().args(["--listen", "0.0.0.0:0"]).output().unwrap(),
         1,
