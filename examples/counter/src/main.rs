@@ -18,28 +18,27 @@ enum CounterEvent {
 
 #[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct Counter {
-    total: u32,
+    total: u64,
 }
 
 #[derive(Debug, PartialEq, thiserror::Error)]
-#[error("a counter counts to 100")]
-struct Full;
+#[error("a counter counts something")]
+struct Nothing;
 
 impl Aggregate for Counter {
     const CATEGORY: &'static str = "counter";
     type Id = String;
     type Command = u32;
     type Event = CounterEvent;
-    type Error = Full;
+    type Error = Nothing;
 
-    fn handle(&self, by: u32, _: &Decision) -> Result<Vec<CounterEvent>, Full> {
-        (by <= 100 - self.total)
-            .then(|| vec![CounterEvent::Counted { by }])
-            .ok_or(Full)
+    fn handle(&self, by: u32, _: &Decision) -> Result<Vec<CounterEvent>, Nothing> {
+        let counted = (by > 0).then_some(CounterEvent::Counted { by });
+        Ok(vec![counted.ok_or(Nothing)?])
     }
 
     fn apply(&mut self, CounterEvent::Counted { by }: &CounterEvent) {
-        self.total += by;
+        self.total += u64::from(*by);
     }
 }
 
@@ -111,11 +110,17 @@ mod tests {
     const COUNTED: CounterEvent = CounterEvent::Counted { by: 60 };
 
     #[test]
-    fn counts_to_100_and_no_further() {
-        given::<Counter>([COUNTED])
-            .when(40)
-            .then([CounterEvent::Counted { by: 40 }]);
-        given::<Counter>([COUNTED]).when(41).then_error(Full);
+    fn counts_whatever_is_something() {
+        given::<Counter>([]).when(60).then([COUNTED]);
+        given::<Counter>([COUNTED]).when(0).then_error(Nothing);
+    }
+
+    /// Each counter counted to 100, and so did `all`: the first event that took it further was poison.
+    #[test]
+    fn what_any_counters_have_counted_can_be_added_up() {
+        let all = given::<Counter>([COUNTED, COUNTED]);
+        all.when(u32::MAX)
+            .then([CounterEvent::Counted { by: u32::MAX }]);
     }
 
     #[test]
