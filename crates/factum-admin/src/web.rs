@@ -5,6 +5,7 @@
 //! a service or an event.
 
 mod access;
+pub(crate) use access::Refused;
 pub use access::{Access, Actor, InvalidToken, RefusedListen, Token, allow_listen, guarded};
 mod problem;
 pub use problem::{FieldError, PROBLEM_JSON, Problem};

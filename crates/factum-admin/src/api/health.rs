@@ -1,9 +1,9 @@
 //! How the process is doing: for load balancers, for people, and for Prometheus.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
@@ -13,7 +13,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::OPEN_METRICS;
-use crate::{Admin, admin::Sender, web::Problem};
+use crate::{
+    Admin,
+    admin::Sender,
+    web::{Problem, Refused},
+};
 
 /// How well something does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -140,9 +144,28 @@ pub(crate) async fn ready(
         }))
 }
 
-pub(crate) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, OPEN_METRICS)],
-        admin.running().metrics().await,
-    )
+/// How the text of all metrics ends.
+const END: &str = "# EOF\n";
+
+pub(crate) async fn metrics(
+    State(admin): State<Admin>,
+    refused: Option<Extension<Refused>>,
+) -> impl IntoResponse {
+    let mut text = admin.running().metrics().await;
+    // Counted by the server and not by the app, which knows of no requests.
+    if let Some(Extension(refused)) = refused
+        && text.ends_with(END)
+    {
+        let name = "factum_http_tokens_refused";
+        let count = refused.count();
+        text.truncate(text.len() - END.len());
+        // Writing to a String doesn't fail.
+        write!(
+            text,
+            "# HELP {name} Requests refused for want of a token that is known.\n# TYPE {name} counter\n\
+             {name}_total {count}\n{END}"
+        )
+        .unwrap_or_default();
+    }
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], text)
 }

@@ -12,7 +12,10 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use axum::{
@@ -163,6 +166,17 @@ struct Inner {
     tokens: Vec<Token>,
     names: Vec<String>,
     open: Vec<&'static str>,
+    refused: Refused,
+}
+
+/// How many requests were refused for want of a token that is known. In the extensions of those that were not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refused(Arc<AtomicU64>);
+
+impl Refused {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Access {
@@ -186,6 +200,7 @@ impl Access {
                 tokens,
                 names,
                 open,
+                refused: Refused::default(),
             }),
         }
     }
@@ -277,6 +292,7 @@ impl Access {
         } else if open.contains(&path) {
             return Ok(Actor { name: None });
         }
+        self.inner.refused.0.fetch_add(1, Ordering::Relaxed);
         let detail = match secret {
             Some(_) => "the token is not known",
             None => "send a token: `Authorization: Bearer <secret>`",
@@ -380,6 +396,9 @@ async fn guard(State(access): State<Access>, mut request: Request, next: Next) -
         Ok(actor) => {
             let what = format!("{} {}", request.method(), request.uri().path());
             request.extensions_mut().insert(actor);
+            request
+                .extensions_mut()
+                .insert(access.inner.refused.clone());
             let answered = std::panic::AssertUnwindSafe(next.run(request))
                 .catch_unwind()
                 .await;

@@ -23,6 +23,25 @@ async fn a_page_that_made_its_name_point_here_is_misdirected() {
     world.stop().await;
 }
 
+/// Whoever tried tokens one after another was seen by nobody.
+#[tokio::test]
+async fn refused_tokens_are_counted() {
+    let world = World::with_tokens(&["ada=0123456789abcdef"]).await;
+    world.get("/metrics").await.refuses(401, None);
+    let guess = world.request(Method::GET, "/metrics");
+    let guess = guess.bearer_auth("fedcba9876543210");
+    world.send(guess).await.refuses(401, None);
+    // Those who need none are not refused.
+    world.get("/health").await.is(200);
+    let world = world.with_bearer("0123456789abcdef");
+    let metrics = world.get("/metrics").await.text;
+    assert!(
+        metrics.ends_with("factum_http_tokens_refused_total 2\n# EOF\n"),
+        "{metrics}"
+    );
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_page_of_another_site_changes_nothing() {
     let world = World::start().await;
