@@ -93,7 +93,7 @@ pub mod views;
 pub use views::{
     Comparison, Cursor, Field, FieldKind, Operator, OutsideViews, PAGE_NUMBER_MAX, PAGE_ROWS_MAX,
     Page, Query, Row, Rows, SqlValue, Value, ViewDefinition, ViewRef, ViewWrite, Views,
-    ViewsCapabilities, ViewsEngine, WithViews,
+    ViewsCapabilities, ViewsEngine, WORDS_BYTES_MAX, WithViews,
 };
 
 #[doc(hidden)]

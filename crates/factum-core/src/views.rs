@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize, de::DeserializeSeed as _};
 
 pub use self::{
     outside::{OutsideViews, ViewsEngine, WithViews},
-    query::{Comparison, Cursor, Operator, PAGE_NUMBER_MAX, PAGE_ROWS_MAX, Page, Query},
+    query::{
+        Comparison, Cursor, Operator, PAGE_NUMBER_MAX, PAGE_ROWS_MAX, Page, Query, WORDS_BYTES_MAX,
+    },
 };
 use crate::{At, Error, Json, Position, ProjectionName, ViewName};
 
@@ -69,6 +71,9 @@ pub struct ViewDefinition {
     /// Which fields are searched together: each index serves queries that fix its first fields and sort
     /// by the next.
     pub indexes: Vec<Vec<String>>,
+    /// The fields whose words [`Query::words`] looks for, where the engine can do that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub searched: Vec<String>,
 }
 
 impl ViewDefinition {
@@ -79,6 +84,7 @@ impl ViewDefinition {
             projection,
             fields: Vec::new(),
             indexes: Vec::new(),
+            searched: Vec::new(),
         }
     }
 
@@ -99,6 +105,13 @@ impl ViewDefinition {
         self
     }
 
+    /// Lets full-text queries look into declared fields of text, where the engine can do that.
+    #[must_use]
+    pub fn searched<const N: usize>(mut self, fields: [&str; N]) -> Self {
+        self.searched.extend(fields.map(String::from));
+        self
+    }
+
     /// The kind of a declared field.
     pub fn kind(&self, name: &str) -> Option<FieldKind> {
         self.fields
@@ -111,7 +124,8 @@ impl ViewDefinition {
     ///
     /// # Errors
     ///
-    /// Class poison: a field with an odd name, a field declared twice, an index over undeclared fields.
+    /// Class poison: a field with an odd name, a field declared twice, an index over undeclared fields, words looked for
+    /// in what is not text.
     pub fn validate(&self) -> Result<(), Error> {
         for (index, field) in self.fields.iter().enumerate() {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -130,6 +144,11 @@ impl ViewDefinition {
         }
         for name in self.indexes.iter().flatten() {
             self.declared(name)?;
+        }
+        for name in &self.searched {
+            if self.declared(name)? != FieldKind::Text {
+                return Err(self.poison(&format!("field `{name}` is not text, and has no words")));
+            }
         }
         Ok(())
     }
@@ -374,6 +393,14 @@ pub trait Views: fmt::Debug + Send + Sync + 'static {
         cap: u64,
     ) -> Result<u64, Error>;
 
+    /// Lets queries of a view show all that was written to it, if they don't yet. Asked by a projection that is about to
+    /// query rows of its own: it may not miss what it wrote.
+    ///
+    /// Views that show at once what they take leave this as it is.
+    async fn settle(&self, _view: &ViewName, _generation: Option<u32>) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// How far the rows of a generation that readers see show the log to queries from now on. Asked before a query, with
     /// the place that the projection said it `reached`, and the one that has to be shown, if any: an engine that shows
     /// its writes later than it takes them lets them be seen now, if that is needed for `wanted`.
@@ -409,6 +436,16 @@ mod tests {
             .field("user_id", FieldKind::Text)
             .field("total", FieldKind::Integer)
             .index(["user_id", "total"])
+    }
+
+    #[test]
+    fn a_definition_without_words_reads_and_is_written_as_before() {
+        let text = serde_json::to_string(&orders()).unwrap();
+        assert!(!text.contains("searched"), "{text}");
+        assert_eq!(
+            serde_json::from_str::<ViewDefinition>(&text).unwrap(),
+            orders()
+        );
     }
 
     #[test]

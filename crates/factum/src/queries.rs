@@ -183,8 +183,8 @@ impl Queries {
         token: Option<&Token>,
     ) -> Result<Fresh<Found<T>>, QueryError> {
         let name = view.name();
-        query.validate(self.definition(&name)?)?;
         let views = self.views()?;
+        validate(query, self.definition(&name)?, views)?;
         let read = |generation| views.query(&name, Some(generation), query);
         let Fresh { value: page, at } = self.read(views, &name, token, read).await?;
         let next = page.next;
@@ -214,8 +214,8 @@ impl Queries {
         token: Option<&Token>,
     ) -> Result<Fresh<u64>, QueryError> {
         let name = view.name();
-        query.validate(self.definition(&name)?)?;
         let views = self.views()?;
+        validate(query, self.definition(&name)?, views)?;
         let read = |generation| views.count(&name, Some(generation), query, cap);
         self.read(views, &name, token, read).await
     }
@@ -300,6 +300,12 @@ impl Queries {
         }
     }
 
+    /// Whether queries for [words](Query::words) are answered: by views in an engine with full text.
+    pub fn find_words(&self) -> bool {
+        let views = self.core.store.views();
+        views.is_some_and(|views| views.capabilities().full_text)
+    }
+
     fn views(&self) -> Result<&dyn Views, Error> {
         let service = &self.core.service;
         let no_views =
@@ -324,6 +330,15 @@ impl Queries {
                     known.join(", ")
                 ))
             })
+    }
+}
+
+/// Refuses a query that can't be answered, before anybody waits for it to be fresh.
+fn validate(query: &Query, definition: &ViewDefinition, views: &dyn Views) -> Result<(), Error> {
+    if views.capabilities().full_text {
+        query.validate_with_words(definition)
+    } else {
+        query.validate(definition)
     }
 }
 

@@ -196,6 +196,13 @@ impl<'a> RowSet<'a> {
         let name = view.name();
         self.allow(None, || format!("to find rows of view `{name}`"))?;
         let definition = self.definition(&name)?;
+        if query.words.is_some() {
+            // What this batch wrote can't be compared with them.
+            return Err(Failure::poison(format!(
+                "`find` looks for no words in view `{name}`: how a text is taken apart is the engine's"
+            )));
+        }
+        self.views.settle(&name, Some(self.generation)).await?;
         let mut found = BTreeMap::new();
         let written =
             |(of, _): &&(ViewName, String), slot: &Slot| *of == name && slot.written.is_some();

@@ -14,6 +14,9 @@ pub const PAGE_NUMBER_MAX: u32 = 1_000;
 /// The largest page.
 pub const PAGE_ROWS_MAX: u32 = 1_000;
 
+/// The longest text that is looked for, in bytes: more than anybody types, and fewer words than engines refuse.
+pub const WORDS_BYTES_MAX: usize = 1_000;
+
 /// How a field is compared. Null equals null and is neither less nor greater than anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
@@ -71,6 +74,10 @@ impl Comparison {
 pub struct Query {
     /// What rows must meet, all of it.
     pub filter: Vec<Comparison>,
+    /// Words that rows must have, all of them, in any of the fields that are [searched](ViewDefinition::searched): as the
+    /// engine takes texts apart into words. Answered by engines with
+    /// [full text](super::ViewsCapabilities::full_text), and refused by others.
+    pub words: Option<String>,
     /// The field to sort by and whether descending; `None`: by id.
     pub sort: Option<(String, bool)>,
     /// Which page.
@@ -93,6 +100,7 @@ impl Query {
     pub fn all() -> Self {
         Self {
             filter: Vec::new(),
+            words: None,
             sort: None,
             page: Page::Number(1),
             limit: 100,
@@ -113,6 +121,13 @@ impl Query {
             operator,
             value: value.into(),
         });
+        self
+    }
+
+    /// Only rows that have all words of `text`.
+    #[must_use]
+    pub fn words(mut self, text: impl Into<String>) -> Self {
+        self.words = Some(text.into());
         self
     }
 
@@ -151,14 +166,40 @@ impl Query {
         self
     }
 
-    /// Refuses what the view can't answer.
+    /// Refuses what the view can't answer in an engine without full text.
     ///
     /// # Errors
     ///
-    /// Class poison: an undeclared field, a value of another kind, a page or limit out of bounds.
+    /// Class poison: words to look for, an undeclared field, a value of another kind, a page or limit out of bounds.
     pub fn validate(&self, definition: &ViewDefinition) -> Result<(), Error> {
+        if self.words.is_some() {
+            return Err(definition.poison(
+                "words can't be looked for here: that needs views in an engine with full text, such as OpenSearch",
+            ));
+        }
+        self.validate_with_words(definition)
+    }
+
+    /// Refuses what the view can't answer in an engine with full text.
+    ///
+    /// # Errors
+    ///
+    /// Class poison: no field whose words are looked for, too many words, an undeclared field, a value of another kind, a
+    /// page or limit out of bounds.
+    pub fn validate_with_words(&self, definition: &ViewDefinition) -> Result<(), Error> {
         let refuse =
             |what: String| Err(Error::poison(format!("view `{}`: {what}", definition.name)));
+        if let Some(words) = &self.words {
+            if definition.searched.is_empty() {
+                return refuse("no field is declared whose words could be looked for".into());
+            }
+            if words.len() > WORDS_BYTES_MAX {
+                return refuse(format!(
+                    "words to look for are {WORDS_BYTES_MAX} bytes at most, not {}",
+                    words.len()
+                ));
+            }
+        }
         for comparison in &self.filter {
             let kind = definition.declared(&comparison.field)?;
             if !comparison.value.is(kind) {
@@ -231,6 +272,41 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "view `orders`: field `name` is not declared (declared: user_id, total)"
+        );
+    }
+
+    #[test]
+    fn words_are_looked_for_where_the_engine_can_and_the_view_says_so() {
+        let words = Query::all().words("kim");
+        let searched = orders().searched(["user_id"]);
+        searched.validate().unwrap();
+        words.validate_with_words(&searched).unwrap();
+        let error = words.validate(&searched).unwrap_err();
+        assert!(
+            error.is_poison() && error.to_string().contains("full text"),
+            "{error}"
+        );
+        assert!(
+            words
+                .validate_with_words(&orders())
+                .unwrap_err()
+                .is_poison()
+        );
+        let long = Query::all().words("x".repeat(WORDS_BYTES_MAX + 1));
+        assert!(long.validate_with_words(&searched).unwrap_err().is_poison());
+        assert!(
+            orders()
+                .searched(["total"])
+                .validate()
+                .unwrap_err()
+                .is_poison()
+        );
+        assert!(
+            orders()
+                .searched(["other"])
+                .validate()
+                .unwrap_err()
+                .is_poison()
         );
     }
 

@@ -126,6 +126,10 @@ impl Views for FaultyViews {
         .await
     }
 
+    async fn settle(&self, view: &ViewName, generation: Option<u32>) -> Result<(), Error> {
+        self.inner().settle(view, generation).await
+    }
+
     async fn shown(
         &self,
         projection: &ProjectionName,
