@@ -23,7 +23,7 @@ const SEES_OF_FACTUM: &[(&str, &[&str])] = &[
     ("factum-postgres", &["factum-core"]),
     ("factum-kafka", &["factum-core"]),
     ("factum-redis", &["factum-core"]),
-    ("factum-elastic", &["factum-core"]),
+    ("factum-elasticsearch", &["factum-core"]),
     // On the core alone, so that factum's own tests can use it.
     ("factum-testkit", &["factum-core"]),
 ];
@@ -63,6 +63,12 @@ const RESERVED: &[Reserved] = &[
         users: &["factum-postgres", "factum-bench"],
         in_tests_too: false,
         reason: "one crate knows each engine",
+    },
+    Reserved {
+        package: "hyper-rustls",
+        users: &["factum-elasticsearch"],
+        in_tests_too: false,
+        reason: "one crate knows each engine, and this is how it speaks to search clusters",
     },
 ];
 
@@ -329,6 +335,15 @@ mod tests {
         assert_eq!(lines("crates/factum", linked), [2]);
         assert_eq!(lines("apps/orders", linked), [2]);
         assert_eq!(lines("apps/orders", tested), []);
+    }
+
+    #[test]
+    fn the_client_of_search_clusters_stays_in_its_adapter() {
+        let linked = "[dependencies]\nhyper-rustls = '0.27'\n";
+
+        assert_eq!(lines("crates/factum-elasticsearch", linked), []);
+        assert_eq!(lines("crates/factum-redis", linked), [2]);
+        assert_eq!(lines("apps/orders", linked), [2]);
     }
 
     #[test]
