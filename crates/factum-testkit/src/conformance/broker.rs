@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use factum_core::{Broker, Timestamp};
+use factum_core::{Broker, Timestamp, TopicPartition};
 
 pub mod consuming;
 pub mod groups;
@@ -39,6 +39,13 @@ pub trait BrokerHarness: Send + Sync {
 
     /// Whether [`Broker::sweep`] has applied retention when it returns; not so where the broker does that by itself.
     fn sweeps(&self) -> bool {
+        false
+    }
+
+    /// Takes away all that `partition` holds, as retention does, where the broker applies retention by itself; `false`
+    /// where [`Broker::sweep`] does.
+    async fn expire(&self, partition: &TopicPartition) -> bool {
+        let _ = partition;
         false
     }
 

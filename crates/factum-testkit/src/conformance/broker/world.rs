@@ -67,10 +67,25 @@ impl<'a> World<'a> {
         topic
     }
 
-    /// Applies retention; `false` where only the broker knows when it does.
-    pub(crate) async fn sweep(&self) -> bool {
+    /// Applies retention.
+    pub(crate) async fn sweep(&self) {
         self.broker.sweep(self.harness.now()).await.unwrap();
-        self.harness.sweeps()
+    }
+
+    /// Lets retention take all that `partitions` hold and that is a minute old, while `alive` goes on calling. What an
+    /// adapter has fetched ahead of a paused partition it has dropped by then.
+    pub(crate) async fn expire(&self, partitions: &[TopicPartition], alive: &mut Member) {
+        if self.harness.sweeps() {
+            self.pass(Duration::from_mins(2), &mut [alive]).await;
+            return self.sweep().await;
+        }
+        self.pass(self.harness.session(), &mut [alive]).await;
+        for partition in partitions {
+            assert!(
+                self.harness.expire(partition).await,
+                "a harness either sweeps or expires"
+            );
+        }
     }
 
     /// A message whose value is `value`.
