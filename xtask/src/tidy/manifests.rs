@@ -59,6 +59,12 @@ const RESERVED: &[Reserved] = &[
         reason: "one crate knows each engine",
     },
     Reserved {
+        package: "rdkafka",
+        users: &["factum-kafka", "factum-bench"],
+        in_tests_too: false,
+        reason: "one crate knows each engine",
+    },
+    Reserved {
         package: "tokio-postgres",
         users: &["factum-postgres", "factum-bench"],
         in_tests_too: false,
@@ -344,6 +350,20 @@ mod tests {
         assert_eq!(lines("crates/factum-elasticsearch", linked), []);
         assert_eq!(lines("crates/factum-redis", linked), [2]);
         assert_eq!(lines("apps/orders", linked), [2]);
+    }
+
+    #[test]
+    fn one_crate_knows_each_server() {
+        for (package, adapter) in [
+            ("rdkafka", "crates/factum-kafka"),
+            ("tokio-postgres", "crates/factum-postgres"),
+        ] {
+            let linked = format!("[dependencies]\n{package} = '1'\n");
+
+            assert_eq!(lines(adapter, &linked), [], "{package}");
+            assert_eq!(lines("crates/factum", &linked), [2], "{package}");
+            assert_eq!(lines("apps/orders", &linked), [2], "{package}");
+        }
     }
 
     #[test]
