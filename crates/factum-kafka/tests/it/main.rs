@@ -5,8 +5,11 @@
     reason = "these are tests: what fails here is the adapter"
 )]
 
+mod groups;
 mod mock;
+mod process;
 mod producing;
 mod suite;
 mod support;
 mod topics;
+mod zombie;

@@ -30,11 +30,20 @@ impl Place {
     /// One of its own; `None`, which is then said, when there is no broker.
     pub(crate) fn new() -> Option<Self> {
         let servers = engines::server("FACTUM_TEST_KAFKA")?;
+        Some(Self::of(servers.trim_start_matches("kafka://")))
+    }
+
+    /// One on these servers.
+    pub(crate) fn of(servers: &str) -> Self {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Some(Self {
-            servers: servers.trim_start_matches("kafka://").to_owned(),
+        Self {
+            servers: servers.to_owned(),
             prefix: format!("t{}-{number}", now().as_millis()),
-        })
+        }
+    }
+
+    pub(crate) fn servers(&self) -> &str {
+        &self.servers
     }
 
     pub(crate) fn options(&self) -> KafkaOptions {
@@ -110,4 +119,20 @@ pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let millis = since.expect("it is after 1970").as_millis();
     Timestamp::from_millis(i64::try_from(millis).expect("it is before 9999"))
+}
+
+/// Waits until `condition` gives something.
+pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let waited = tokio::time::timeout(WAIT_MAX, async {
+        loop {
+            if let Some(found) = condition().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let Ok(found) = waited.await else {
+        panic!("waited in vain: {what}");
+    };
+    found
 }
