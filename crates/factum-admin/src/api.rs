@@ -17,6 +17,7 @@ mod projections;
 mod services;
 mod stores;
 mod story;
+pub use story::causes_first;
 mod topics;
 
 const NO_SERVICE: &str = "There is no such service.";

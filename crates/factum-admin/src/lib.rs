@@ -26,4 +26,5 @@
 mod admin;
 pub use admin::Admin;
 mod api;
+pub use api::causes_first;
 pub mod web;

@@ -7,6 +7,7 @@ use axum::{Json, extract::State};
 use factum::{MessageId, ParkedFilter, Position, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     log::EventView,
@@ -84,7 +85,7 @@ pub(crate) async fn story(
             crate::admin::shown(&correlation)
         )));
     }
-    let events = causes_first(events)
+    let events = in_order(events)
         .into_iter()
         .map(|(depth, event)| StoryEvent { depth, event })
         .collect();
@@ -94,6 +95,47 @@ pub(crate) async fn story(
         parked,
         cut,
     }))
+}
+
+/// The events of several stories of one correlation id as one story: by time, but never before the one that led to it.
+/// For who asks several processes. Each is an object as `GET /admin/stories/{correlation}` has it, and `depth` is written
+/// anew.
+pub fn causes_first(events: Vec<Value>) -> Vec<Value> {
+    let events = events.into_iter().map(|event| Read {
+        time: event["timestamp"]
+            .as_str()
+            .and_then(|time| time.parse().ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH),
+        event,
+    });
+    let told = in_order(events.collect());
+    let event = |(depth, mut read): (u32, Read)| {
+        read.event["depth"] = depth.into();
+        read.event
+    };
+    told.into_iter().map(event).collect()
+}
+
+/// An event that another process has told.
+struct Read {
+    event: Value,
+    time: Timestamp,
+}
+
+impl Told for Read {
+    fn id(&self) -> &str {
+        self.event["event_id"].as_str().unwrap_or_default()
+    }
+
+    fn cause(&self) -> Option<&str> {
+        self.event["causation_id"].as_str()
+    }
+
+    fn when(&self) -> (Timestamp, &str, u64) {
+        let service = self.event["service"].as_str().unwrap_or_default();
+        let position = self.event["position"].as_u64().unwrap_or(0);
+        (self.time, service, position)
+    }
 }
 
 /// What an event is to its story.
@@ -119,7 +161,7 @@ impl Told for EventView {
 }
 
 /// The events by time, but never before the one that led to them: clocks differ. With each, how many led to it.
-fn causes_first<E: Told>(mut events: Vec<E>) -> Vec<(u32, E)> {
+fn in_order<E: Told>(mut events: Vec<E>) -> Vec<(u32, E)> {
     events.sort_by(|left, right| left.when().cmp(&right.when()));
     let known: BTreeSet<String> = events.iter().map(|event| event.id().to_owned()).collect();
     let mut depths: BTreeMap<String, u32> = BTreeMap::new();
@@ -172,7 +214,7 @@ mod tests {
     }
 
     fn told(steps: Vec<Step>) -> Vec<(u32, &'static str)> {
-        causes_first(steps)
+        in_order(steps)
             .into_iter()
             .map(|(depth, step)| (depth, step.0))
             .collect()
@@ -203,6 +245,25 @@ mod tests {
         ];
         let told: Vec<_> = told(steps).into_iter().map(|(_, id)| id).collect();
         assert_eq!(told, ["first", "between", "later", "latest"]);
+    }
+
+    #[test]
+    fn stories_of_several_processes_are_one() {
+        let event = |id: &str, cause: Option<&str>, service: &str, time: &str| {
+            serde_json::json!({
+                "event_id": id, "causation_id": cause, "service": service, "position": 1, "depth": 9,
+                "timestamp": format!("2026-03-02T{time}Z"),
+            })
+        };
+        let told = causes_first(vec![
+            event("paid", Some("created"), "payment", "10:00:00"),
+            event("created", None, "order", "10:00:01"),
+        ]);
+        let told: Vec<_> = told
+            .iter()
+            .map(|event| (event["event_id"].as_str().unwrap(), &event["depth"]))
+            .collect();
+        assert_eq!(told, [("created", &0.into()), ("paid", &1.into())]);
     }
 
     #[test]

@@ -226,6 +226,22 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         self
     }
 
+    /// Its name in the description.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The same route with another handler: described and checked as it is, and answered by somebody else.
+    pub fn handled_by<H: Handler<T, S>, T: 'static>(mut self, handler: H) -> Self {
+        let method = if self.method == Method::GET {
+            MethodFilter::GET
+        } else {
+            MethodFilter::POST
+        };
+        self.handler = on(method, handler);
+        self
+    }
+
     fn rules(&self, operators: bool) -> Rules {
         let params = self.params.iter().map(|param| Param {
             name: param.name.clone(),
