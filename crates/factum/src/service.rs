@@ -90,6 +90,14 @@ impl Service {
         self
     }
 
+    /// After how long without a sign of life a member of any of its groups counts as dead, whatever the groups say.
+    pub fn session(mut self, session: Duration) -> Self {
+        for group in &mut self.groups {
+            group.session = session;
+        }
+        self
+    }
+
     /// Describes a topic that this service publishes to or reads. One that no service of the app describes is
     /// taken as the broker has it, or made with [`App::partitions`](crate::App::partitions).
     pub fn topic(mut self, topic: TopicSpec) -> Self {
