@@ -7,6 +7,7 @@
 
 mod groups;
 mod mock;
+mod places;
 mod process;
 mod producing;
 mod suite;
