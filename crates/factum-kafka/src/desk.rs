@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Error, Group, GroupMember, Message, Topic, TopicPartition, Watermarks};
+use factum_core::{
+    Error, ErrorClass, Group, GroupMember, Message, Topic, TopicPartition, Watermarks,
+};
 use rdkafka::{
     TopicPartitionList,
     admin::AdminClient,
@@ -30,15 +32,23 @@ use crate::{
 /// What all of an adapter shares: a client to ask with, and what is known of topics.
 pub(crate) struct Desk {
     pub(crate) options: KafkaOptions,
-    pub(crate) admin: AdminClient<DefaultClientContext>,
-    client: BaseConsumer<Plain>,
-    readers: Readers,
+    /// `None` while it is dropped.
+    clients: Option<Clients>,
     /// How many partitions a topic has. The count of a topic that we use never changes.
     known: Mutex<BTreeMap<Topic, u32>>,
 }
 
+struct Clients {
+    admin: AdminClient<DefaultClientContext>,
+    desk: BaseConsumer<Plain>,
+    readers: Readers,
+}
+
 /// How many events of a client are looked at after a question: complaints of a few connections.
-const EVENTS_MAX: usize = 64;
+const EVENTS_MAX: usize = 1024;
+
+/// How long a first answer is waited for before it is looked whether there will be none.
+const GREETING: Duration = Duration::from_millis(500);
 
 /// How often a partition that is about to have a leader is asked again.
 const LOOK: Duration = Duration::from_millis(50);
@@ -48,15 +58,29 @@ impl Desk {
     pub(crate) fn open(options: KafkaOptions) -> Result<Self, Error> {
         config::verify(&options)?;
         let what = format!("use Kafka at `{}`", options.servers.join(","));
-        let client = made(&config::desk(&options)).doing(&what)?;
-        let admin = config::admin(&options).create().doing(&what)?;
-        Ok(Self {
+        let clients = Clients {
+            admin: config::admin(&options).create().doing(&what)?,
+            desk: made(&config::desk(&options)).doing(&what)?,
             readers: Readers::default(),
+        };
+        Ok(Self {
             known: Mutex::default(),
             options,
-            admin,
-            client,
+            clients: Some(clients),
         })
+    }
+
+    fn clients(&self) -> &Clients {
+        let clients = self.clients.as_ref();
+        clients.expect("they go when the desk goes")
+    }
+
+    fn client(&self) -> &BaseConsumer<Plain> {
+        &self.clients().desk
+    }
+
+    pub(crate) fn admin(&self) -> &AdminClient<DefaultClientContext> {
+        &self.clients().admin
     }
 
     /// Asks on a thread that may block.
@@ -77,29 +101,41 @@ impl Desk {
 
     /// Takes what the client says by itself, so that it doesn't pile up; the first complaint that won't pass is returned.
     fn hear(&self) -> Option<KafkaError> {
-        // A line of the library's log is an event too, and can't be told from none.
-        let events = (0..EVENTS_MAX).filter_map(|_| self.client.poll(Duration::ZERO));
-        let complaints = events.filter_map(Result::err);
-        complaints
-            .filter(|complaint| {
-                let code = complaint.rdkafka_error_code();
-                code.is_some_and(|code| error::class(code) == factum_core::ErrorClass::Fatal)
-            })
-            .fold(None, |first, complaint| first.or(Some(complaint)))
+        let mut first = None;
+        for _ in 0..EVENTS_MAX {
+            let before = self.client().context().lines();
+            match self.client().poll(Duration::ZERO) {
+                Some(Err(complaint)) => {
+                    let code = complaint.rdkafka_error_code();
+                    let stays = code.is_some_and(|code| error::class(code) == ErrorClass::Fatal);
+                    first = first.or(stays.then_some(complaint));
+                }
+                None if self.client().context().lines() == before => break,
+                Some(Ok(_)) | None => {}
+            }
+        }
+        first
     }
 
     /// Whether the brokers answer, and let us in.
     pub(crate) fn greet(&self) -> Result<(), Error> {
         let what = format!("reach Kafka at `{}`", self.options.servers.join(","));
-        // A topic that nobody has: its answer is short, however many topics there are.
-        let answer = self
-            .client
-            .fetch_metadata(Some("factum"), self.options.patience);
-        let Err(error) = answer else { return Ok(()) };
-        // The answer says that there was none; the client's own complaints say why.
-        let refused = self.hear();
-        let error = error::sorted(&what, refused.unwrap_or(error));
-        Err(match self.client.context().complaint.take() {
+        let mut waited = Duration::ZERO;
+        let error = loop {
+            // A topic that nobody has: its answer is short, however many topics there are.
+            let Err(error) = self.client().fetch_metadata(Some("factum"), GREETING) else {
+                return Ok(());
+            };
+            waited += GREETING;
+            // The answer says that there was none; the client's own complaints say why.
+            match self.hear() {
+                Some(refused) => break refused,
+                None if waited >= self.options.patience => break error,
+                None => {}
+            }
+        };
+        let error = error::sorted(&what, error);
+        Err(match self.client().context().complaint.take() {
             Some(complaint) => {
                 let why = format!("{error} ({complaint})");
                 error::of(error.class(), why).caused_by(error)
@@ -112,7 +148,7 @@ impl Desk {
     pub(crate) fn shape(&self, topic: &Topic) -> Result<Option<Shape>, Error> {
         let what = format!("look at topic `{topic}`");
         let metadata = self
-            .client
+            .client()
             .fetch_metadata(Some(topic.as_str()), self.options.patience)
             .doing(&what)?;
         let mut found = metadata.topics().iter();
@@ -140,7 +176,7 @@ impl Desk {
 
     /// All topics but the brokers' own, with their partition counts.
     pub(crate) fn all_topics(&self) -> Result<Vec<(Topic, u32)>, Error> {
-        let metadata = self.client.fetch_metadata(None, self.options.patience);
+        let metadata = self.client().fetch_metadata(None, self.options.patience);
         let metadata = metadata.doing("list the topics")?;
         let topics = metadata.topics().iter();
         let topics =
@@ -200,7 +236,7 @@ impl Desk {
         let what = format!("ask for the offsets of `{partition}`");
         let mut waited = Duration::ZERO;
         let (first, end) = loop {
-            let asked = self.client.fetch_watermarks(
+            let asked = self.client().fetch_watermarks(
                 partition.topic.as_str(),
                 number(partition),
                 self.options.patience,
@@ -209,7 +245,7 @@ impl Desk {
                 Ok(marks) => break marks,
                 Err(error) if is_moving(&error) && waited < self.options.patience => {
                     // Waits, too.
-                    drop(self.client.poll(LOOK));
+                    drop(self.client().poll(LOOK));
                     waited += LOOK;
                 }
                 Err(error) => {
@@ -237,7 +273,8 @@ impl Desk {
         if offset >= kept.end || limit == 0 {
             return Ok(Vec::new());
         }
-        self.readers
+        self.clients()
+            .readers
             .read(&self.options, partition, offset..kept.end, limit)
     }
 
@@ -245,7 +282,7 @@ impl Desk {
     pub(crate) fn members(&self, group: &Group) -> Result<Vec<GroupMember>, Error> {
         let what = format!("ask for the members of group `{group}`");
         let listed = self
-            .client
+            .client()
             .fetch_group_list(Some(group.as_str()), self.options.patience);
         let listed = match listed {
             Ok(listed) => listed,
@@ -306,6 +343,15 @@ impl Desk {
             .collect();
         offsets.sort_unstable();
         Ok(offsets)
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let clients = self.clients.take();
+        // Clients end their threads when they are dropped, and wait for them: not here, where a runtime may wait too.
+        let ending = std::thread::Builder::new().name("kafka-end".to_owned());
+        drop(ending.spawn(move || drop(clients)));
     }
 }
 

@@ -35,7 +35,6 @@ pub(crate) fn class(code: Code) -> ErrorClass {
         | Code::UnsupportedAssignor
         | Code::PolicyViolation
         | Code::FencedInstanceId
-        | Code::UnreleasedInstanceId
         | Code::UnknownTopic
         | Code::UnknownPartition => ErrorClass::Fatal,
         // It was sent, and nobody said what became of it.
@@ -72,6 +71,10 @@ pub(crate) fn sorted(what: &str, error: KafkaError) -> Error {
             return Error::fatal(format!(
                 "failed to {what}: no client can be made of the settings: {why}"
             ));
+        }
+        // The life before ends with its session, and then the name is free.
+        KafkaError::MessageConsumptionFatal(code @ Code::UnreleasedInstanceId) => {
+            (ErrorClass::Transient, way_out(*code))
         }
         KafkaError::MessageConsumptionFatal(code) => (ErrorClass::Fatal, way_out(*code)),
         error => match error.rdkafka_error_code() {

@@ -1,6 +1,9 @@
 //! What Kafka's client library says by itself, as our log lines, and its last complaint for our own errors.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use rdkafka::{ClientContext, config::RDKafkaLogLevel, error::KafkaError};
 
@@ -24,10 +27,20 @@ impl Complaint {
 #[derive(Debug, Default)]
 pub(crate) struct Plain {
     pub(crate) complaint: Complaint,
+    /// How many lines came: a poll that brings only one looks like an empty one.
+    lines: AtomicU64,
+}
+
+impl Plain {
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Relaxed)
+    }
 }
 
 impl ClientContext for Plain {
     fn log(&self, level: RDKafkaLogLevel, _: &str, message: &str) {
+        // Nothing else is read by it, so that no order is needed.
+        self.lines.fetch_add(1, Ordering::Relaxed);
         note(&self.complaint, level, message);
     }
 

@@ -134,7 +134,7 @@ async fn make(desk: &Desk, spec: &TopicSpec) -> Result<bool, Error> {
         .fold(topic, |topic, (name, value)| topic.set(name, value))
         .set("cleanup.policy", "delete")
         .set("max.message.bytes", &most);
-    let made = desk.admin.create_topics([&topic], &admin_options(desk));
+    let made = desk.admin().create_topics([&topic], &admin_options(desk));
     let made = made.await.doing(&what)?;
     match made.into_iter().next() {
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
@@ -184,7 +184,7 @@ async fn describe(desk: &Desk, topics: &[Topic]) -> Result<Vec<Described>, Error
         .iter()
         .map(|topic| ResourceSpecifier::Topic(topic.as_str()))
         .collect();
-    let answers = desk.admin.describe_configs(&asked, &admin_options(desk));
+    let answers = desk.admin().describe_configs(&asked, &admin_options(desk));
     let mut by_name = BTreeMap::new();
     for answer in answers.await.doing(&what)? {
         let resource = answer.map_err(|code| error::sorted_code(&what, code))?;
@@ -214,7 +214,7 @@ async fn alter(
     let change = all
         .chain(wanted)
         .fold(change, |change, (name, value)| change.set(name, value));
-    let altered = desk.admin.alter_configs([&change], &admin_options(desk));
+    let altered = desk.admin().alter_configs([&change], &admin_options(desk));
     match altered.await.doing(&what)?.into_iter().next() {
         Some(Err((_, code))) => Err(error::sorted_code(&what, code)),
         Some(Ok(_)) | None => Ok(()),

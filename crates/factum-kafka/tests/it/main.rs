@@ -10,7 +10,11 @@ mod mock;
 mod places;
 mod process;
 mod producing;
+#[cfg(feature = "tls")]
+mod server;
 mod suite;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod topics;
 mod zombie;
