@@ -16,7 +16,7 @@ use crate::{
     plan::{Plan, Stretch},
     scripts,
     table::Table,
-    value::{decode, digits_of, encode, read},
+    value::{Found, decode, digits_of, encode, read},
 };
 
 /// How many entries the server looks at before it lets others have their turn: some milliseconds.
@@ -97,9 +97,6 @@ struct Walk<'a> {
     given: Vec<(Vec<u8>, Vec<u8>)>,
     taken: u64,
 }
-
-/// The bytes of a row's values, and itself.
-type Found = (Vec<Vec<u8>>, Row);
 
 const WHAT: &str = "query a view";
 

@@ -97,12 +97,11 @@ pub(crate) fn tombstone(version: Position) -> Vec<u8> {
     row
 }
 
-/// A row that was read: the bytes of its values, and itself. `None` when it was deleted.
-pub(crate) fn read(
-    id: &[u8],
-    kept: &[u8],
-    fields: usize,
-) -> Result<Option<(Vec<Vec<u8>>, Row)>, Error> {
+/// The bytes of a row's values, and itself.
+pub(crate) type Found = (Vec<Vec<u8>>, Row);
+
+/// A row that was read; `None` when it was deleted.
+pub(crate) fn read(id: &[u8], kept: &[u8], fields: usize) -> Result<Option<Found>, Error> {
     let parsed = || {
         let id = str::from_utf8(id).ok()?;
         let version = str::from_utf8(kept.get(..HEAD - 1)?).ok()?.parse().ok()?;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -29,12 +32,17 @@ use crate::{
 /// generation now.
 const SWITCHES_MAX: u32 = 10;
 
+/// How many batches are written before it is noted again which projection keeps which views, in case that the note was
+/// evicted. When nothing is to be written, it is noted each time that the owner looks whether it still is the owner.
+const REGISTER_EVERY: u64 = 256;
+
 /// The views of one store.
 pub(crate) struct RedisStoreViews {
     link: Arc<Link>,
     store: Arc<dyn Store>,
     prefix: String,
     known: Known,
+    batches: AtomicU64,
 }
 
 impl std::fmt::Debug for RedisStoreViews {
@@ -58,6 +66,7 @@ impl RedisStoreViews {
             store,
             prefix,
             known: Known::default(),
+            batches: AtomicU64::new(0),
         }
     }
 
@@ -572,15 +581,15 @@ impl OutsideViews for RedisStoreViews {
                 .unlearn(&input.projection, input.generation);
             tables = self.tables(&connected, &home, input.generation).await?;
         }
-        let idle = writes.is_empty();
+        let number = self.batches.fetch_add(1, Ordering::Relaxed);
+        let registers = writes.is_empty() || number.is_multiple_of(REGISTER_EVERY);
         let batch = Batch::new(input, &tables, writes)?;
         let doing = Doing::Writing("write rows");
         let script = batch.script(&home);
         let answer: Vec<String> = self.link.script(&connected, doing, &script).await?;
         match Applied::read(answer) {
             Some(Applied::Done) => {
-                if idle {
-                    // Whoever looks for views there must find them, whatever was evicted.
+                if registers {
                     let tables: Vec<_> = tables.iter().map(AsRef::as_ref).collect();
                     self.register(&connected, &home.projection, &tables).await?;
                 }
