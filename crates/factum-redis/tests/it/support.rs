@@ -66,6 +66,13 @@ impl Place {
     }
 }
 
+/// A connection to look behind the curtain.
+pub(crate) fn redis_at(url: &str) -> redis::Connection {
+    redis::Client::open(url)
+        .and_then(|client| client.get_connection())
+        .expect("the server is there")
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let (url, pattern) = (self.url.clone(), format!("{}:*", self.prefix));
