@@ -76,6 +76,12 @@ const RESERVED: &[Reserved] = &[
         in_tests_too: false,
         reason: "one crate knows each engine, and this is how it speaks to search clusters",
     },
+    Reserved {
+        package: "redis",
+        users: &["factum-redis"],
+        in_tests_too: false,
+        reason: "one crate knows each engine",
+    },
 ];
 
 /// A dependency as a manifest states it.
