@@ -10,13 +10,14 @@ use std::{
 };
 
 use factum_core::{
-    At, Commit, CommitError, Committed, Error, ExpectedVersion, InboxId, Input, LogFilter, LogPage,
-    Parked, ParkedId, ParkedState, Prune, Store,
+    Answered, At, Commit, CommitError, Committed, Error, ExpectedVersion, InboxId, Input,
+    LogFilter, LogPage, Parked, ParkedFilter, ParkedId, ParkedState, Prune, Store, Timestamp,
 };
 use factum_testkit::{
     Layered, StoreLayer,
     conformance::store::{
-        StoreHarness, epochs, operators, owners, retries, standing, subscription, versions,
+        StoreHarness, answers, epochs, log, operators, owners, parking, retries, standing,
+        subscription, versions,
     },
 };
 
@@ -45,6 +46,10 @@ enum Fault {
     BytesFromTheTopic,
     /// It takes a cursor for a number.
     CursorsOfAnyEpoch,
+    /// It counts the rows of a page, and not their bytes.
+    PagesOfAnySize,
+    /// It tells of an answer as long as its row is there.
+    RemembersTooLong,
 }
 
 /// The memory store with a fault.
@@ -118,6 +123,19 @@ impl StoreLayer for Broken {
     ) -> Result<LogPage, Error> {
         let page = self.below.read_log(after, filter, limit).await;
         match (self.fault, page) {
+            (Fault::PagesOfAnySize, Ok(mut page)) => {
+                while page.next < page.head
+                    && page.next.position.0 < after.position.0 + limit as u64
+                {
+                    let left = limit
+                        - usize::try_from(page.next.position.0 - after.position.0)
+                            .expect("a page is no longer than memory");
+                    let more = self.below.read_log(page.next, filter, left).await?;
+                    page.records.extend(more.records);
+                    page.next = more.next;
+                }
+                Ok(page)
+            }
             (Fault::GoesOnFromTheHead, Ok(mut page)) => {
                 page.next = page.head;
                 Ok(page)
@@ -133,6 +151,35 @@ impl StoreLayer for Broken {
             }
             (_, page) => page,
         }
+    }
+
+    async fn parked(&self, filter: &ParkedFilter, limit: usize) -> Result<Vec<Parked>, Error> {
+        let mut page = self.below.parked(filter, limit).await?;
+        while self.fault == Fault::PagesOfAnySize
+            && page.len() < limit
+            && let Some(next) = filter.behind(&page, limit)
+        {
+            let more = self.below.parked(&next, limit - page.len()).await?;
+            if more.is_empty() {
+                break;
+            }
+            page.extend(more);
+        }
+        Ok(page)
+    }
+
+    async fn answered(
+        &self,
+        scope: &str,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<Option<(u64, Answered)>, Error> {
+        let at = if self.fault == Fault::RemembersTooLong {
+            Timestamp::UNIX_EPOCH
+        } else {
+            at
+        };
+        self.below.answered(scope, key, at).await
     }
 
     async fn parked_one(&self, id: &ParkedId) -> Result<Option<Parked>, Error> {
@@ -245,4 +292,10 @@ planted! {
         BytesFromTheTopic, "left == right";
     epochs::a_restored_backup_is_another_time_line:
         CursorsOfAnyEpoch, "it is of the lost time line";
+    log::a_page_of_the_log_ends_when_it_has_enough_bytes:
+        PagesOfAnySize, "bytes, and a further record";
+    parking::a_page_of_parked_messages_ends_when_it_has_enough_bytes:
+        PagesOfAnySize, "asked for 100";
+    answers::an_expired_key_is_free_again:
+        RemembersTooLong, "at 3600";
 }

@@ -244,7 +244,10 @@ pub async fn a_page_of_the_log_ends_when_it_has_enough_bytes(harness: &dyn Store
             }
             let bytes = page.records.iter().map(|one| one.draft.encoded_len());
             let before_last: usize = bytes.rev().skip(1).sum();
-            assert!(before_last < PAGE_BYTES_MAX, "{before_last}");
+            assert!(
+                before_last < PAGE_BYTES_MAX,
+                "{before_last} bytes, and a further record"
+            );
             found.extend(page.records.iter().map(|record| record.at.position.0));
             pages.push(page.next.position.0);
             after = page.next;
