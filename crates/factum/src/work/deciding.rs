@@ -244,14 +244,20 @@ impl Core {
 }
 
 impl Plan {
-    /// Adds events behind those of the same stream.
+    /// Adds events behind those of the same stream. Of what is expected there the decision's counts: the version that it
+    /// stands on is the one before all of them.
     fn append(&mut self, stream: &StreamId, expected: ExpectedVersion, drafts: Vec<Draft>) {
         match self
             .appends
             .iter_mut()
             .find(|append| append.stream == *stream)
         {
-            Some(append) => append.drafts.extend(drafts),
+            Some(append) => {
+                if append.expected == ExpectedVersion::Any {
+                    append.expected = expected;
+                }
+                append.drafts.extend(drafts);
+            }
             None => self.appends.push(Append {
                 stream: stream.clone(),
                 expected,

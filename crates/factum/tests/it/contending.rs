@@ -2,13 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum::{App, Commands, Running, Service, ServiceName, StoreId, Version};
+use factum::{
+    App, Commands, ParkedFilter, ParkedState, Running, Service, ServiceName, StoreId, Topic,
+    TopicSpec, Version,
+};
 use factum_testkit::{
     MemoryDisk, MemoryStore, MemoryTopicsDisk, TestEnv,
     faults::{Call, Faults, FaultyStore, Moment},
 };
 
-use crate::world::{Account, AccountCommand};
+use crate::world::{
+    Account, AccountCommand, ONLY_ONCE, Receipt, World, amounts, deposit as deposit_in,
+    follow_time, until,
+};
 
 const TASKS: u64 = 8;
 const COMMANDS: u64 = 100;
@@ -111,4 +117,37 @@ async fn a_storm_of_another_process_is_waited_out() {
     assert_eq!(loaded.unwrap().1, Version(151));
     slow.stop().await;
     quick.stop().await;
+}
+
+/// It went wrong: the first of the two said that any version would do, and the aggregate decided on what it no longer was.
+#[tokio::test(start_paused = true)]
+async fn a_decision_behind_an_import_into_the_same_stream_stands_on_what_the_aggregate_is() {
+    let world = World::new(73);
+    let (_time, broker) = (follow_time(&world.env), world.broker());
+    let running = world.start_as("one", &broker).await;
+    deposit_in(&running, "a", 1).await;
+    until("a receipt", async || amounts(&running, "a").await == [1]).await;
+    // Another process writes the receipt of which there is one at most.
+    let store = Arc::new(MemoryStore::open(world.receipts.clone()));
+    let service = Service::new("receipts")
+        .aggregate::<Receipt>()
+        .topic(TopicSpec::new(Topic::of("accounts"), 3))
+        .topic(TopicSpec::new(Topic::of("receipts"), 3));
+    let other = App::new(world.env.env(), broker).service_on(store, service);
+    let other = other.start().await.unwrap();
+    let commands = other.service("receipts").unwrap().commands();
+    commands.execute::<Receipt>("a", ONLY_ONCE).await.unwrap();
+
+    deposit_in(&running, "a", ONLY_ONCE).await;
+
+    let store = running.service("receipts").unwrap().store();
+    until("it is refused", async || {
+        let rows = store.parked(&ParkedFilter::default(), 10).await.unwrap();
+        rows.first()
+            .is_some_and(|row| row.state == ParkedState::Dead)
+    })
+    .await;
+    assert_eq!(amounts(&other, "a").await, [1, ONLY_ONCE]);
+    other.stop().await;
+    running.stop().await;
 }
