@@ -3,6 +3,7 @@
 //!
 //! * [`MemoryStore`] is the reference adapter of the store port and of views within it. Its state lives in
 //!   a [`MemoryDisk`] that survives the store, so that restarts, second processes and restores can be played.
+//! * [`MemoryViewsEngine`] keeps views outside of stores, and can lose what it has taken.
 //! * [`TestEnv`] is a clock that moves only when told, and randomness that follows from a seed.
 //! * [`given()`], [`when_event`] and [`project`] begin tests of aggregates, reactors and projections.
 //! * [`faults`] has stores and brokers that fail, wait and repeat exactly where a test says.
@@ -31,4 +32,4 @@ pub use given::{
 mod quiet;
 pub use quiet::{NotQuiet, Quiet};
 mod store;
-pub use store::{MemoryDisk, MemoryStore, StoreValue};
+pub use store::{MemoryDisk, MemoryStore, MemoryViewsBackup, MemoryViewsEngine, StoreValue};

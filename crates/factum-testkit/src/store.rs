@@ -26,6 +26,8 @@ mod disk;
 pub use disk::MemoryDisk;
 mod log;
 mod memo;
+mod outside;
+pub use outside::{MemoryViewsBackup, MemoryViewsEngine};
 mod parked;
 mod state;
 mod tables;

@@ -104,6 +104,12 @@ impl Tables {
         })
     }
 
+    /// Whether a generation of a view is there and kept by `projection`.
+    pub(super) fn is_kept_by(&self, view: &ViewRef, projection: &ProjectionName) -> bool {
+        let table = self.table(view);
+        table.is_ok_and(|table| table.definition.projection == *projection)
+    }
+
     /// A view in the given generation or the one that readers see; `Ok(None)` when they see none yet.
     pub(super) fn seen(
         &self,

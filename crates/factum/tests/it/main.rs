@@ -13,6 +13,7 @@ mod losses;
 mod maintenance;
 mod metrics;
 mod operate;
+mod outside;
 mod panics;
 mod passed;
 mod posts;

@@ -1,0 +1,141 @@
+//! Views outside of the store, by an engine that loses what it has taken.
+
+use std::cell::Cell;
+
+use factum::{App, Query, QueryError, Running, Service, Stale, Token, Topic, TopicSpec, WithViews};
+use factum_testkit::MemoryViewsEngine;
+
+use crate::{
+    bank::{BALANCES, Balance, Balances, Bank, accounts, deposit, generations},
+    world::{Account, until},
+};
+
+/// The bank, with its balances by an engine.
+async fn start(bank: &Bank, engine: &MemoryViewsEngine) -> Running {
+    let (env, broker) = bank.outside();
+    let store = WithViews::store(bank.store(), engine).await.unwrap();
+    let service = Service::new("accounts")
+        .aggregate::<Account>()
+        .topic(TopicSpec::new(Topic::of("accounts"), 2))
+        .projection(Balances::<1>(bank.faults.clone()));
+    let app = App::new(env, broker).service_on(store, service);
+    app.start().await.unwrap()
+}
+
+async fn ask(running: &Running, token: Option<&Token>) -> Result<Option<Balance>, QueryError> {
+    let queries = accounts(running).queries();
+    let fresh = queries.get(BALANCES, "a", token).await?;
+    Ok(fresh.value)
+}
+
+/// The balance as soon as it shows what the token stands for. What is shown before is nothing, rather than less.
+async fn total(running: &Running, token: &Token) -> u64 {
+    let found = &Cell::new(0);
+    until("the balance", move || async move {
+        match ask(running, Some(token)).await {
+            Ok(balance) => {
+                found.set(balance.map_or(0, |balance| balance.total));
+                true
+            }
+            Err(QueryError::Stale(_)) => false,
+            Err(QueryError::Failed(error)) => panic!("nothing of it is an error: {error:#}"),
+        }
+    })
+    .await;
+    found.get()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_follow_the_log_and_go_on_after_a_restart() {
+    let (bank, engine) = (Bank::new(71), MemoryViewsEngine::default());
+    let running = start(&bank, &engine).await;
+    let token = deposit(&running, "a", 5).await.token;
+    assert_eq!(total(&running, &token).await, 5);
+    running.stop().await;
+    bank.faults.tried();
+    let running = start(&bank, &engine).await;
+    let token = deposit(&running, "a", 7).await.token;
+    assert_eq!(total(&running, &token).await, 12);
+    assert_eq!(
+        bank.faults.tried(),
+        [7],
+        "what was taken before is not taken again"
+    );
+    assert_eq!(generations(&running).await, [1]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_writes_that_an_engine_lost_are_missed_by_no_query_and_come_again() {
+    let (bank, engine) = (Bank::new(72), MemoryViewsEngine::default());
+    let running = start(&bank, &engine).await;
+    let before = deposit(&running, "a", 5).await.token;
+    assert_eq!(total(&running, &before).await, 5);
+    let backup = engine.backup();
+    let token = deposit(&running, "a", 7).await.token;
+    assert_eq!(total(&running, &token).await, 12);
+    engine.go_back(&backup);
+    // The projection believes that it has come to the end, and the log doesn't grow.
+    let asked = ask(&running, Some(&token)).await;
+    assert!(
+        matches!(asked, Err(QueryError::Stale(Stale::Pending))),
+        "{asked:?}"
+    );
+    let asked = accounts(&running)
+        .queries()
+        .get(BALANCES, "a", None)
+        .await
+        .unwrap();
+    assert_eq!(asked.value.unwrap().total, 5);
+    assert!(
+        asked.at.position < token.position(),
+        "it says how old it is: {}",
+        asked.at
+    );
+    assert_eq!(total(&running, &token).await, 12);
+    let query = Query::all().compare("total", factum::Operator::AtLeast, 12);
+    let found = accounts(&running)
+        .queries()
+        .query(BALANCES, &query, Some(&token))
+        .await;
+    assert_eq!(found.unwrap().value.rows.len(), 1);
+    assert_eq!(
+        generations(&running).await,
+        [1],
+        "it went on from where it stood"
+    );
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_lost_everything_is_filled_anew() {
+    let (bank, engine) = (Bank::new(73), MemoryViewsEngine::default());
+    let running = start(&bank, &engine).await;
+    for round in 1..=3 {
+        let token = deposit(&running, "a", 5).await.token;
+        assert_eq!(total(&running, &token).await, round * 5);
+        engine.lose_all();
+        assert_eq!(total(&running, &token).await, round * 5);
+    }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_is_seen_when_it_is_complete() {
+    let (bank, engine) = (Bank::new(74), MemoryViewsEngine::default());
+    let running = start(&bank, &engine).await;
+    let token = deposit(&running, "a", 5).await.token;
+    assert_eq!(total(&running, &token).await, 5);
+    let by = factum::By::new("local", "a test");
+    accounts(&running)
+        .operator()
+        .rebuild("balances", &by)
+        .await
+        .unwrap();
+    until("the new rows", async || {
+        assert_eq!(total(&running, &token).await, 5);
+        generations(&running).await == [2]
+    })
+    .await;
+    running.stop().await;
+}
