@@ -3,6 +3,8 @@
 //! Its picture of the partition is shared with the handlers that run, so that each commit knows all that was seen up
 //! to its moment. It ends when it is told to, when it is fenced, and whenever an outcome is unknown.
 
+mod alone;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,9 +12,8 @@ use std::{
 };
 
 use factum_core::{
-    AHEAD_MAX, At, Class, Commit, CommitError, InboxId, InboxRow, Input, Job, Lane, Link, Message,
-    Parked, ParkedFilter, ParkedState, Partition, Polled, Signal, Start, Timestamp, Trying,
-    VoidInput,
+    AHEAD_MAX, At, Class, CommitError, InboxId, InboxRow, Job, Lane, Link, Message, Parked,
+    ParkedFilter, ParkedState, Partition, Polled, Signal, Start, Timestamp,
     wire::{self, Incoming, WireError},
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
@@ -634,62 +635,6 @@ impl Owner {
             self.consuming.well();
         }
         None
-    }
-
-    fn owes_void(&self) -> bool {
-        self.state().partition.owes_void()
-    }
-
-    async fn commit_void(&self) -> Option<Ended> {
-        let core = &self.consuming.core;
-        let mut commit = Commit::new(core.env.commit_id(), core.env.now());
-        commit.input = self.void(None, false);
-        match core.store.commit(commit).await {
-            Ok(committed) => {
-                if let Some(row) = committed.inbox {
-                    self.state().partition.written(row);
-                }
-                // There may be room now, and what lay beyond the window may start.
-                self.work.notify_one();
-                None
-            }
-            Err(CommitError::Failed(error)) if error.is_transient() => {
-                self.consuming.trouble(&error);
-                tokio::time::sleep(backoff(&core.env, 0)).await;
-                None
-            }
-            Err(CommitError::Failed(error)) if error.is_fatal() => {
-                Some(Ended::Stopped(format!("{error:#}")))
-            }
-            Err(_) => Some(Ended::Reclaim),
-        }
-    }
-
-    /// What moves the row alone. Behind a release nothing runs, so nothing is suspected: left there, a mark would be
-    /// counted at the next death, whatever that is of.
-    pub(crate) fn void(&self, trying: Option<Trying>, release: bool) -> Input {
-        Input::Void(VoidInput {
-            inbox: self.inbox.clone(),
-            fence: self.fence,
-            advance: self.advance(),
-            trying: if release {
-                Some(None)
-            } else {
-                trying.map(Some)
-            },
-            release,
-            accept: None,
-        })
-    }
-
-    async fn release(&self) -> Ended {
-        let core = &self.consuming.core;
-        let mut commit = Commit::new(core.env.commit_id(), core.env.now());
-        commit.input = self.void(None, true);
-        if let Err(error) = core.store.commit(commit).await {
-            tracing::debug!("inbox `{}` was not released: {error}", self.inbox);
-        }
-        Ended::Drained
     }
 }
 
