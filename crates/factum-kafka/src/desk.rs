@@ -16,7 +16,7 @@ use rdkafka::{
     client::DefaultClientContext,
     config::{ClientConfig, FromClientConfigAndContext},
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, KafkaResult},
     topic_partition_list::Offset,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
@@ -50,7 +50,7 @@ const EVENTS_MAX: usize = 1024;
 /// How long a first answer is waited for before it is looked whether there will be none.
 const GREETING: Duration = Duration::from_millis(500);
 
-/// How often a partition that is about to have a leader is asked again.
+/// How often brokers that are about to be able to answer are asked again.
 const LOOK: Duration = Duration::from_millis(50);
 
 impl Desk {
@@ -230,31 +230,37 @@ impl Desk {
         Err(unknown_partition(partition, partitions))
     }
 
-    /// The offsets that a partition holds.
-    pub(crate) fn watermarks(&self, partition: &TopicPartition) -> Result<Watermarks, Error> {
-        self.verify_known(partition)?;
-        let what = format!("ask for the offsets of `{partition}`");
+    /// Asks again while the brokers are about to be able to answer.
+    fn patiently<T>(&self, ask: impl Fn(&BaseConsumer<Plain>) -> KafkaResult<T>) -> KafkaResult<T> {
         let mut waited = Duration::ZERO;
-        let (first, end) = loop {
-            let asked = self.client().fetch_watermarks(
-                partition.topic.as_str(),
-                number(partition),
-                self.options.patience,
-            );
-            match asked {
-                Ok(marks) => break marks,
-                Err(error) if is_moving(&error) && waited < self.options.patience => {
+        loop {
+            match ask(self.client()) {
+                Err(error) if error::is_moving(&error) && waited < self.options.patience => {
                     // Waits, too.
                     drop(self.client().poll(LOOK));
                     waited += LOOK;
                 }
-                Err(error) => {
-                    // Whatever it was, the topic may be another one by now.
-                    self.forget(&partition.topic);
-                    return Err(error::sorted(&what, error));
-                }
+                asked => return asked,
             }
-        };
+        }
+    }
+
+    /// The offsets that a partition holds.
+    pub(crate) fn watermarks(&self, partition: &TopicPartition) -> Result<Watermarks, Error> {
+        self.verify_known(partition)?;
+        let what = format!("ask for the offsets of `{partition}`");
+        let asked = self.patiently(|client| {
+            client.fetch_watermarks(
+                partition.topic.as_str(),
+                number(partition),
+                self.options.patience,
+            )
+        });
+        let (first, end) = asked.map_err(|error| {
+            // Whatever it was, the topic may be another one by now.
+            self.forget(&partition.topic);
+            error::sorted(&what, error)
+        })?;
         Ok(Watermarks {
             first: u64::try_from(first).unwrap_or(0),
             end: u64::try_from(end).unwrap_or(0),
@@ -281,9 +287,9 @@ impl Desk {
     /// The members of a group and what they are assigned.
     pub(crate) fn members(&self, group: &Group) -> Result<Vec<GroupMember>, Error> {
         let what = format!("ask for the members of group `{group}`");
-        let listed = self
-            .client()
-            .fetch_group_list(Some(group.as_str()), self.options.patience);
+        let listed = self.patiently(|client| {
+            client.fetch_group_list(Some(group.as_str()), self.options.patience)
+        });
         let listed = match listed {
             Ok(listed) => listed,
             Err(KafkaError::GroupListFetch(RDKafkaErrorCode::GroupIdNotFound)) => {
@@ -353,21 +359,6 @@ impl Drop for Desk {
         let ending = std::thread::Builder::new().name("kafka-end".to_owned());
         drop(ending.spawn(move || drop(clients)));
     }
-}
-
-/// Whether the partition is about to have a leader that answers: it was just made, or has just moved.
-fn is_moving(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::NotLeaderForPartition
-                | RDKafkaErrorCode::LeaderNotAvailable
-                | RDKafkaErrorCode::FencedLeaderEpoch
-                | RDKafkaErrorCode::UnknownLeaderEpoch
-                | RDKafkaErrorCode::KafkaStorageError
-                | RDKafkaErrorCode::OffsetNotAvailable
-        )
-    )
 }
 
 /// A client that reads, or asks.

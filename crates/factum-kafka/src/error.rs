@@ -46,6 +46,25 @@ pub(crate) fn class(code: Code) -> ErrorClass {
     }
 }
 
+/// Whether a broker is about to be able to answer: a partition's leader or a group's coordinator was just made, or has
+/// just moved.
+pub(crate) fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::KafkaStorageError
+                | Code::OffsetNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::NotCoordinator
+        )
+    )
+}
+
 /// An error of class `class`.
 pub(crate) fn of(class: ErrorClass, message: String) -> Error {
     match class {
