@@ -1,5 +1,9 @@
 //! The command line: what can be asked of the program, with help that needs no other page.
 
+mod address;
+mod serve;
+pub(crate) use serve::{Engines, Serve};
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{
@@ -8,6 +12,8 @@ use clap::{
 };
 use factum::{Accept, Timestamp};
 use orders::platform::Role;
+
+use crate::failure::Failure;
 
 /// Where `serve` keeps its data, unless told otherwise.
 pub(crate) const DATA_DEFAULT: &str = "factum-data";
@@ -18,7 +24,8 @@ const RETENTION_BYTES_MIN: u64 = 65_536;
 const LONG_ABOUT: &str = "\
 The order platform: five services (users, order, payment, stock, notification) in one process, with
 nothing to install. Each owns a store; they speak to each other through topics alone. Stores and
-topics are files in one data directory, and what was acknowledged survives a kill.
+topics are files in one data directory, and what was acknowledged survives a kill. Or each service
+is processes of its own, on PostgreSQL and Kafka: see `orders serve --help`.
 
 Without a command it serves.";
 
@@ -31,6 +38,8 @@ Examples (in a clone, `cargo run --` stands for `orders`):
   orders store verify --data /srv/orders  read all of it, and name what is damaged
   orders store backup --data /srv/orders --to /mnt/backups/monday
   orders store restore --data /srv/orders --from stock.backup --reason 'a lost disk'
+  orders serve --role payment --store postgres://db/shop --broker kafka://k:9092 \\
+         --outside http://firms:7405      one service of many (docs/guide/services.md)
   FACTUM_TOKEN=ada=$(openssl rand -hex 20) orders --listen 0.0.0.0:7400 --host orders.example.org
 
 Speak to it (while it serves):
@@ -89,7 +98,9 @@ impl Cli {
 
     /// What is asked for; without a command, to serve.
     pub(crate) fn asked(&self) -> Command {
-        self.command.clone().unwrap_or(Command::Serve)
+        self.command
+            .clone()
+            .unwrap_or_else(|| Command::Serve(Serve::default()))
     }
 }
 
@@ -207,6 +218,22 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Refuses what is said about a data directory where there is none.
+    pub(crate) fn are_for_engines(&self) -> Result<(), Failure> {
+        let given = [
+            ("--data", self.data.is_some()),
+            ("--moved", self.moved),
+            ("--new-epoch", self.new_epoch),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((option, _)) => Err(Failure::with_code(
+                2,
+                format!("`{option}` is about a data directory, and with `--store` there is none"),
+            )),
+        }
+    }
+
     /// What the person has said about the data directory.
     pub(crate) fn accept(&self, now: Timestamp) -> Accept {
         if self.new_epoch {
@@ -224,7 +251,11 @@ impl Options {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the platform until SIGTERM or ctrl-c (the default)
-    Serve,
+    ///
+    /// All of it on a data directory; or some of its services on PostgreSQL and Kafka, where the
+    /// others are other processes (`docs/guide/services.md`).
+    #[command(verbatim_doc_comment)]
+    Serve(Serve),
     /// Play a scripted tour through the HTTP API, and check the invariants
     ///
     /// A happy order; a declined card; out of stock; a flaky gateway; payment stopped for a
@@ -234,6 +265,12 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Place many orders, and show how fast they are taken and that nothing breaks
     Load(Load),
+    /// Run the pretended firms outside, for services that are several processes
+    ///
+    /// A card gateway and a notifier with books of their own (`--data`, by default
+    /// ./factum-outside). All processes of `payment` and `notification` speak to the same.
+    #[command(verbatim_doc_comment)]
+    Outside,
     /// Look after a data directory that nobody serves
     #[command(subcommand)]
     Store(Store),
@@ -305,7 +342,8 @@ fn host(name: &str) -> Result<String, String> {
 }
 
 fn service(name: &str) -> Result<Role, String> {
-    Role::parse(name).ok_or_else(|| {
+    let role = Role::parse(name).filter(|role| Role::ALL.contains(role));
+    role.ok_or_else(|| {
         let known: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
         format!("there is no such service (known: {})", known.join(", "))
     })
@@ -413,7 +451,7 @@ mod tests {
         assert_eq!(before.options.listen, behind.options.listen);
         assert!(matches!(
             Cli::parse_from(["orders"]).asked(),
-            Command::Serve
+            Command::Serve(_)
         ));
     }
 }

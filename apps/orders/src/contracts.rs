@@ -57,6 +57,19 @@ of_order! {
     StockRejected, StockReleased, StockReserved, StockTaken,
 }
 
+impl OfOrder for OrderEvent {
+    fn order_id(&self) -> Option<&OrderId> {
+        match self {
+            Self::Created(event) => event.order_id.as_ref(),
+            Self::PaymentRequested(event) => event.order_id.as_ref(),
+            Self::Paid(event) => event.order_id.as_ref(),
+            Self::Confirmed(event) => event.order_id.as_ref(),
+            Self::Shipped(event) => event.order_id.as_ref(),
+            Self::Cancelled(event) => event.order_id.as_ref(),
+        }
+    }
+}
+
 /// The order that an event is about: the one that its data names, or else the one that its envelope names.
 ///
 /// # Errors

@@ -3,51 +3,83 @@
 //! It knows all services, as a client of each: it gives commands to their aggregates and reads their views, and
 //! decides nothing itself. What it takes and answers are types of its own. The admin API stands beside it, behind
 //! the same guard.
+//!
+//! A process that has some of the services only has the routes of these. The one that speaks for all ([`Front`]) has all
+//! routes, and passes on what others have to answer.
 
 mod command;
 mod faults;
 mod freshness;
+mod front;
 mod invariants;
 mod orders;
+mod routes;
 mod stock;
 mod texts;
 mod users;
 
 use std::sync::Arc;
 
-use axum::{Router, http::header, response::IntoResponse};
-use factum::Env;
+use axum::Router;
+use factum::{Env, Queries};
 use factum_admin::{
     Admin,
-    web::{Api, Route},
+    web::{Api, Problem},
 };
 
-use crate::platform::Platform;
+use crate::platform::{Platform, Role};
 
-use command::KEY_HEADER;
 pub use freshness::TOKEN_HEADER;
+pub use front::Front;
 pub use invariants::InvariantsView;
-use texts::{Key, SkuText, TokenText};
-
-/// [`TOKEN_HEADER`], as people write it.
-const TOKEN_NAME: &str = "Factum-Token";
-const TOKEN: &str =
-    "What a command answered: the query waits until it shows what that command did.";
-const KEY: &str = "Makes the request safe to send again: the same key gets the same answer.";
-const SKU: &str = "The thing's stock-keeping unit.";
-const NO_ORDER: &str = "There is no such order.";
-const WRONG_STATUS: &str = "Where the order stands, this can't be done.";
-const CHANGED: &str = "It has changed meanwhile: another one has written.";
+use routes::Whose;
 
 /// What the handlers stand on. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Shop {
     platform: Arc<Platform>,
     env: Env,
+    /// What speaks for the other processes, where this one does.
+    front: Option<Front>,
+}
+
+impl Shop {
+    fn front(&self) -> Result<&Front, Problem> {
+        let none = || Problem::internal("nobody is known who could answer this");
+        self.front.as_ref().ok_or_else(none)
+    }
+
+    /// Who answers queries about what `role` decides: the query service where there is one, else the service itself.
+    fn queries(&self, role: Role) -> Queries {
+        let asked = if self.platform.has(Role::Query) {
+            Role::Query
+        } else {
+            role
+        };
+        self.platform.queries(asked)
+    }
 }
 
 /// The whole HTTP interface of a platform: its own API, described at `/openapi.json`, and the admin API. Guard it.
 pub fn router(platform: Arc<Platform>, env: Env) -> Router {
+    assembled(Shop {
+        platform,
+        env,
+        front: None,
+    })
+}
+
+/// The same for a process that speaks for others.
+pub fn router_of_all(platform: Arc<Platform>, env: Env, front: Front) -> Router {
+    assembled(Shop {
+        platform,
+        env,
+        front: Some(front),
+    })
+}
+
+fn assembled(shop: Shop) -> Router {
+    let (platform, env) = (shop.platform.clone(), shop.env.clone());
     let mut admin = Admin::new(platform.running().clone(), env.clone());
     if platform.is_on_disk() {
         let platform = platform.clone();
@@ -56,201 +88,36 @@ pub fn router(platform: Arc<Platform>, env: Env) -> Router {
             async move { platform.backup(&service).await }
         });
     }
-    api()
+    let admin = match &shop.front {
+        None => admin.router(),
+        Some(front) => front.before(admin.router(), &shop),
+    };
+    api(&shop)
         .router("/openapi.json")
-        .with_state(Shop { platform, env })
-        .merge(admin.router())
+        .with_state(shop)
+        .merge(admin)
 }
 
-async fn index() -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        include_str!("http/index.txt"),
-    )
-}
-
-/// What a command takes and answers besides its body: its request may come again.
-fn command(route: Route<Shop>) -> Route<Shop> {
-    route
-        .header::<Key>(KEY_HEADER, KEY)
-        .with_header(
-            TOKEN_HEADER,
-            "Stands for what the command did: give it to queries.",
-        )
-        .may_have_header(
-            "Idempotency-Replayed",
-            "`true`: the same request came before, and this was its answer.",
-        )
-        .can_be_unavailable()
-}
-
-/// What a query takes and answers besides its parameters: it may have to show what a command did.
-fn query(route: Route<Shop>) -> Route<Shop> {
-    route
-        .header::<TokenText>(TOKEN_NAME, TOKEN)
-        .refuses(
-            410,
-            "What the token stands for was lost when a store was restored.",
-        )
-        .can_be_unavailable()
-}
-
-/// All routes of the platform's own API.
-fn api() -> Api<Shop> {
-    let routes = vec![
-        Route::get("/", "index", "What is where", index).answers_text(
-            200,
-            "text/plain; charset=utf-8",
-            "A page to read.",
-        ),
-        command(
-            Route::post(
-                "/users",
-                "register_user",
-                "Register a user",
-                users::register,
-            )
-            .body::<users::RegisterBody>()
-            .answers::<users::RegisteredView>(201, "The user is registered.")
-            .with_header("Location", "Where the user is."),
-        )
-        .refuses(409, CHANGED),
-        query(
-            Route::get("/users/{id}", "user", "A user", users::one)
-                .path("id", "The user's id.")
-                .answers::<users::UserView>(200, "The user."),
-        )
-        .refuses(404, "There is no such user."),
-        query(
-            Route::get(
-                "/users/{id}/orders",
-                "orders_of_user",
-                "A user's orders, newest first, 20 a page",
-                orders::of_user,
-            )
-            .path("id", "The user's id.")
-            .query::<orders::PageAsked>()
-            .answers::<orders::OrderPage>(200, "The page."),
-        ),
-        command(
-            Route::post("/orders", "place_order", "Place an order", orders::place)
-                .body::<orders::PlaceBody>()
-                .answers::<orders::PlacedView>(
-                    201,
-                    "The order is taken. Payment and stock have their say after that.",
-                )
-                .with_header("Location", "Where the order is."),
-        )
-        .refuses(
-            409,
-            "There is plainly not enough in stock: `errors` names the lines.",
-        ),
-        query(
-            Route::get("/orders/{id}", "order", "An order", orders::one)
-                .path("id", "The order's id.")
-                .answers::<orders::OrderView>(200, "The order."),
-        )
-        .refuses(404, NO_ORDER),
-        Route::get(
-            "/orders/{id}/history",
-            "order_history",
-            "All that happened to an order, and its state at any version",
-            orders::history,
-        )
-        .path("id", "The order's id.")
-        .query::<orders::HistoryAsked>()
-        .answers::<orders::HistoryView>(
-            200,
-            "The events up to that version, and the state that they lead to.",
-        )
-        .refuses(404, NO_ORDER)
-        .can_be_unavailable(),
-        command(
-            Route::post(
-                "/orders/{id}/pay",
-                "pay_order",
-                "Pay an order that was placed with `\"payment\": \"manual\"`",
-                orders::pay,
-            )
-            .path("id", "The order's id.")
-            .body_or_none::<orders::PayBody>()
-            .answers::<orders::AcceptedView>(202, "The card will be charged."),
-        )
-        .refuses(404, NO_ORDER)
-        .refuses(409, WRONG_STATUS),
-        command(
-            Route::post(
-                "/orders/{id}/ship",
-                "ship_order",
-                "Ship a confirmed order",
-                orders::ship,
-            )
-            .path("id", "The order's id.")
-            .body::<orders::ShipBody>()
-            .answers::<orders::AcceptedView>(202, "It is shipped."),
-        )
-        .refuses(404, NO_ORDER)
-        .refuses(409, WRONG_STATUS),
-        command(
-            Route::post(
-                "/orders/{id}/cancel",
-                "cancel_order",
-                "Cancel an order that is not shipped",
-                orders::cancel,
-            )
-            .path("id", "The order's id.")
-            .body_or_none::<orders::CancelBody>()
-            .answers::<orders::AcceptedView>(202, "It is cancelled. What was paid is given back."),
-        )
-        .refuses(404, NO_ORDER)
-        .refuses(409, WRONG_STATUS),
-        query(
-            Route::get("/stock/{sku}", "shelf", "What is on a shelf", stock::one)
-                .path_as::<SkuText>("sku", SKU)
-                .answers::<stock::ShelfView>(200, "The shelf."),
-        )
-        .refuses(404, "Nothing was ever put on such a shelf."),
-        command(
-            Route::post(
-                "/stock/{sku}/receive",
-                "receive_stock",
-                "Put things that came in on their shelf",
-                stock::receive,
-            )
-            .path_as::<SkuText>("sku", SKU)
-            .body::<stock::ReceiveBody>()
-            .answers::<stock::ReceivedView>(202, "They are there."),
-        )
-        .refuses(409, CHANGED),
-        Route::get(
-            "/faults",
-            "faults",
-            "What is out of order, on demand",
-            faults::show,
-        )
-        .answers::<faults::FaultsView>(200, "The switches."),
-        Route::post(
-            "/faults",
-            "set_faults",
-            "Put something out of order, or in order again",
-            faults::set,
-        )
-        .body::<faults::FaultsBody>()
-        .answers::<faults::FaultsView>(200, "The switches.")
-        .refuses(409, CHANGED)
-        .can_be_unavailable(),
-        Route::get(
-            "/invariants",
-            "invariants",
-            "Whether anything is broken that no run may break",
-            invariants::show,
-        )
-        .answers::<InvariantsView>(
-            200,
-            "What was found. Only what is found when all is quiet counts.",
-        )
-        .can_be_unavailable(),
-    ];
+/// The API as this process has it.
+fn api(shop: &Shop) -> Api<Shop> {
+    let platform = &shop.platform;
+    let fronts = shop.front.is_some();
+    let mut routes = Vec::new();
+    for (whose, route) in routes::all() {
+        let (is_here, asked) = match whose {
+            Whose::Everybodys => (true, None),
+            Whose::Does(role) => (platform.has(role), Some(role)),
+            Whose::Shows(role) => (platform.has(role) || platform.has(Role::Query), Some(role)),
+            Whose::Shared => (!fronts, None),
+            Whose::Whole => (!fronts && !platform.is_part(), None),
+            Whose::Parts => (platform.is_part(), None),
+        };
+        if is_here {
+            routes.push(route);
+        } else if let Some(front) = &shop.front {
+            routes.push(front.instead(route, asked));
+        }
+    }
     let text = "Users, orders and stock. Commands answer a `Factum-Token`; queries that get it show what the command did.";
     Api::new("Order platform", env!("CARGO_PKG_VERSION"), text, routes)
 }

@@ -2,8 +2,10 @@
 
 mod cli;
 mod client;
+mod connect;
 mod demo;
 mod failure;
+mod firms;
 mod load;
 mod screen;
 mod server;
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     let cli = Cli::read();
     // What the demo and the load break on purpose (a gateway, a message) they show themselves.
     let default = match cli.asked() {
-        Command::Serve | Command::Store(_) => "warn",
+        Command::Serve(_) | Command::Outside | Command::Store(_) => "warn",
         Command::Demo(_) | Command::Load(_) => "off",
     };
     let filter = log_filter().unwrap_or_else(|| EnvFilter::new(default));
@@ -44,7 +46,8 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match cli.asked() {
-            Command::Serve => server::serve(&cli.options).await,
+            Command::Serve(how) => server::serve(&cli.options, &how).await,
+            Command::Outside => firms::serve(&cli.options).await,
             Command::Demo(demo) => Signals::listen()?.or(demo::run(&cli.options, &demo)).await,
             Command::Load(load) => load::run(&cli.options, &load).await,
             Command::Store(Store::Verify(how)) => verify::run(&cli.options, &how),

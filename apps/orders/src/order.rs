@@ -9,8 +9,10 @@ mod aggregate;
 pub(crate) use aggregate::{ITEMS_MAX, TEXT_CHARS_MAX, TOTAL_MAX};
 pub use aggregate::{Order, OrderCommand, OrderError, PlaceOrder, Status};
 mod imports;
+pub use imports::knows_user;
 mod reactors;
 mod view;
+pub(crate) use view::KeepOrders;
 pub use view::{BUYERS, BuyerRow, LEVELS, LevelRow, ORDERS, OrderRow, PAGE_ORDERS, by_user};
 
 use factum::{RetryPolicy, Service};
@@ -24,6 +26,6 @@ pub fn service(retry: &RetryPolicy) -> Service {
         .aggregate::<Order>()
         .group(reactors::group().retry(retry.clone()))
         .group(imports::group().retry(retry.clone()))
-        .projection(view::KeepOrders)
+        .projection(view::KeepOrders::OWN)
         .projection(view::KeepLevels)
 }

@@ -2,26 +2,32 @@
 //!
 //! The only module, beside the HTTP interface, that knows several services. It runs them on one data directory
 //! ([`Platform::open`]), or on whatever stores, broker, clock and outside world it is given ([`Platform::over`]), which
-//! is how the simulator runs it.
+//! is how the simulator runs it; or only some of them, where others are other processes ([`Platform::part`]).
 
+mod options;
+pub use options::PlatformOptions;
 mod quiet;
-pub use quiet::Quiet;
+pub use quiet::{Depth, Quiet};
+pub(crate) use quiet::{heads, quiet};
+mod role;
+pub use role::Role;
+mod standing;
+pub use standing::Standing;
+mod world;
+pub use world::{Part, World};
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use factum::{
-    Accept, App, Broker, Commands, Env, Error, Event as _, Queries, RetryPolicy, Running,
-    RunningService, Service, ServiceName, Sqlite, SqliteOptions, Status, Store, Timestamp, Topic,
-    TopicSpec, system_env,
+    App, Commands, Error, Queries, RetryPolicy, Running, RunningService, Service, ServiceName,
+    Sqlite, SqliteOptions, Status, Store, Stores, Timestamp, Topic, TopicSpec, system_env,
 };
 
 use crate::{
-    contracts::{OrderEvent, PaymentEvent, StockEvent, UserRegistered},
     invariants::Facts,
     notification, order,
-    outside::Faults,
-    outside::Outside,
-    payment, stock, users,
+    outside::{Faults, Outside},
+    payment, query, stock, users,
 };
 
 /// How many partitions a topic has. More than the embedded platform needs, so that keys spread.
@@ -30,142 +36,6 @@ const PARTITIONS: u32 = 8;
 /// Where backups are put that are made while the platform runs, within the data directory.
 const BACKUPS: &str = "backups";
 
-/// What each service is called, in the order in which they are told about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// The user registry.
-    Users,
-    /// The order service.
-    Order,
-    /// The payment service.
-    Payment,
-    /// The stock service.
-    Stock,
-    /// The notification service.
-    Notification,
-}
-
-impl Role {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Users,
-        Self::Order,
-        Self::Payment,
-        Self::Stock,
-        Self::Notification,
-    ];
-
-    /// The service's name, and that of its store.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Users => users::NAME,
-            Self::Order => order::NAME,
-            Self::Payment => payment::NAME,
-            Self::Stock => stock::NAME,
-            Self::Notification => notification::NAME,
-        }
-    }
-
-    /// The role whose service has this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.name() == name)
-    }
-
-    /// The topic that its service publishes to.
-    fn topic(self) -> Option<&'static str> {
-        match self {
-            Self::Users => UserRegistered::TOPIC,
-            Self::Order => OrderEvent::TOPIC,
-            Self::Payment => PaymentEvent::TOPIC,
-            Self::Stock => StockEvent::TOPIC,
-            Self::Notification => None,
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// How the platform is run.
-#[derive(Clone, Debug)]
-pub struct PlatformOptions {
-    /// The directory of the stores, the topics, and, below it, the outside world's books.
-    pub data: PathBuf,
-    /// How often failed messages are tried again. Default: three times, after 1, 2 and 4 seconds.
-    pub retry: RetryPolicy,
-    /// How many bytes of messages each partition of a topic keeps. Default: what it was told before, else all.
-    pub retention_bytes: Option<u64>,
-    /// After how many events of an aggregate a snapshot of it is kept. Default: as the aggregates say.
-    pub snapshot_every: Option<u64>,
-    /// What a person has said about a data directory that a start would refuse. Default: nothing.
-    pub accept: Accept,
-}
-
-impl PlatformOptions {
-    /// The platform in the directory `data`, with defaults.
-    pub fn new(data: impl Into<PathBuf>) -> Self {
-        Self {
-            data: data.into(),
-            retry: RetryPolicy::default(),
-            retention_bytes: None,
-            snapshot_every: None,
-            accept: Accept::Nothing,
-        }
-    }
-
-    /// With other waits before failed messages are tried again.
-    #[must_use]
-    pub fn retry(mut self, retry: RetryPolicy) -> Self {
-        self.retry = retry;
-        self
-    }
-
-    /// With a bound of what the partitions of topics keep. What a consumer has not read by then is lost to it.
-    #[must_use]
-    pub fn retention_bytes(mut self, bytes: Option<u64>) -> Self {
-        self.retention_bytes = bytes;
-        self
-    }
-
-    /// With snapshots after so many events, whatever the aggregates say; 0: never.
-    #[must_use]
-    pub fn snapshot_every(mut self, events: Option<u64>) -> Self {
-        self.snapshot_every = events;
-        self
-    }
-
-    /// With what a person has said about a data directory that a start would refuse.
-    #[must_use]
-    pub fn accept(mut self, accept: Accept) -> Self {
-        self.accept = accept;
-        self
-    }
-}
-
-/// What a platform runs on: everything that is not its own code.
-#[derive(Clone)]
-pub struct World {
-    /// Time and chance.
-    pub env: Env,
-    /// The topics.
-    pub broker: Arc<dyn Broker>,
-    /// A store for each role, in the order of [`Role::ALL`].
-    pub stores: [Arc<dyn Store>; 5],
-    /// The firms outside.
-    pub outside: Outside,
-}
-
-impl fmt::Debug for World {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World")
-            .field("stores", &self.stores)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The platform, running. Dropping it ends it as a crash would; [`Platform::stop`] is the clean way.
 #[derive(Debug)]
 pub struct Platform {
@@ -173,6 +43,8 @@ pub struct Platform {
     outside: Outside,
     /// The data directory, if it runs on one.
     sqlite: Option<Sqlite>,
+    /// Where the stores are from, if not from a directory.
+    opened: Option<Arc<dyn Stores>>,
 }
 
 impl Platform {
@@ -210,7 +82,7 @@ impl Platform {
             stores,
             outside,
         };
-        let platform = Self::run(world, &options).await?;
+        let platform = Self::run(world.into(), &options).await?;
         let (failed, running) = (sqlite.failed(), Arc::downgrade(&platform.running));
         tokio::spawn(async move {
             let error = failed.await;
@@ -237,18 +109,28 @@ impl Platform {
     ) -> Result<Self, Error> {
         // All is where the world is: there is no directory.
         let options = PlatformOptions::new("").retry(retry.clone());
-        Self::run(world, &options.snapshot_every(snapshot_every)).await
+        Self::part(world.into(), &options.snapshot_every(snapshot_every)).await
     }
 
-    async fn run(world: World, options: &PlatformOptions) -> Result<Self, Error> {
-        let World {
+    /// Starts those services that have a store here. The directory of the options is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// When a service doesn't start.
+    pub async fn part(part: Part, options: &PlatformOptions) -> Result<Self, Error> {
+        Self::run(part, options).await
+    }
+
+    async fn run(part: Part, options: &PlatformOptions) -> Result<Self, Error> {
+        let Part {
             env,
             broker,
             stores,
             outside,
-        } = world;
+            opened,
+        } = part;
         let mut app = App::new(env, broker).partitions(PARTITIONS);
-        for (role, store) in Role::ALL.into_iter().zip(stores) {
+        for (role, store) in stores {
             let service = service(role, &store, &outside, options);
             app = app.service_on(store, service);
         }
@@ -256,6 +138,7 @@ impl Platform {
             running: Arc::new(app.start().await?),
             outside,
             sqlite: None,
+            opened,
         })
     }
 
@@ -303,11 +186,25 @@ impl Platform {
         &self.running
     }
 
+    /// Whether a service runs here.
+    pub fn has(&self, role: Role) -> bool {
+        self.running.service(role.name()).is_some()
+    }
+
+    /// Whether some of the services are other processes.
+    pub fn is_part(&self) -> bool {
+        !Role::ALL.into_iter().all(|role| self.has(role))
+    }
+
     /// One service.
+    ///
+    /// # Panics
+    ///
+    /// When it doesn't run here.
     pub fn service(&self, role: Role) -> &RunningService {
         self.running
             .service(role.name())
-            .expect("every role was started")
+            .expect("whoever asks for a service has seen that it runs here")
     }
 
     /// Gives commands to a service's aggregates.
@@ -330,28 +227,56 @@ impl Platform {
         &self.outside.faults
     }
 
-    /// What happened, as all services and the firms outside have it in their books: read it when all is quiet, and
-    /// [`check`](crate::invariants::check) it.
+    /// What happened, as the services here have it in their books, and the firms outside that they speak to: read it when
+    /// all is quiet, and [`check`](crate::invariants::check) it.
     ///
     /// # Errors
     ///
     /// When a log or book can't be read.
-    pub async fn facts(&self) -> Result<Facts, Error> {
-        let mut facts = Facts::outside(&self.outside)?;
-        for service in self.running.services() {
-            facts.read(&**service.store()).await?;
+    pub async fn own_facts(&self) -> Result<Facts, Error> {
+        let mut facts = Facts::default();
+        if self.has(Role::Payment) || self.has(Role::Notification) {
+            let books = self.outside.books().await?;
+            facts.take_books(books, self.has(Role::Payment), self.has(Role::Notification));
         }
+        for role in Role::ALL.into_iter().filter(|role| self.has(*role)) {
+            facts.read(&**self.service(role).store()).await?;
+        }
+        Ok(facts)
+    }
+
+    /// [`Platform::own_facts`], and what was placed on the topic of orders.
+    ///
+    /// # Errors
+    ///
+    /// When a log, a book or the topic can't be read.
+    pub async fn facts(&self) -> Result<Facts, Error> {
+        let mut facts = self.own_facts().await?;
         facts.read_topic(&**self.running.broker()).await?;
         Ok(facts)
     }
 
-    /// Whether anything is on its way.
+    /// How the services here stand.
+    ///
+    /// # Errors
+    ///
+    /// When a store or the broker doesn't answer.
+    pub async fn standings(&self, depth: Depth) -> Result<Vec<Standing>, Error> {
+        let broker = &**self.running.broker();
+        let mut standings = Vec::new();
+        for service in self.running.services() {
+            standings.push(Standing::of(service, broker, depth).await?);
+        }
+        Ok(standings)
+    }
+
+    /// Whether anything is on its way in the services here.
     ///
     /// # Errors
     ///
     /// When a store or the broker doesn't answer.
     pub async fn quiet(&self) -> Result<Quiet, Error> {
-        quiet::quiet(&self.running).await
+        quiet(|depth| self.standings(depth)).await
     }
 
     /// Stops all services in good order, and closes the data directory: commands and queries fail afterwards.
@@ -359,6 +284,9 @@ impl Platform {
         self.running.stop().await;
         if let Some(sqlite) = self.sqlite.clone() {
             sqlite.close().await;
+        }
+        if let Some(opened) = &self.opened {
+            opened.close().await;
         }
     }
 }
@@ -386,9 +314,13 @@ fn service(
         Role::Payment => payment::service(&outside.gateway, retry),
         Role::Stock => stock::service(store, retry),
         Role::Notification => notification::service(&outside.notifier, retry),
+        Role::Query => query::service(retry),
     };
     if let Some(events) = options.snapshot_every {
         service = service.snapshot_every(events);
+    }
+    if let Some(session) = options.session {
+        service = service.session(session);
     }
     if let Some(topic) = role.topic()
         && options.retention_bytes.is_some()

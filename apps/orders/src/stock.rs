@@ -11,6 +11,7 @@ mod shelf;
 pub(crate) use shelf::RECEIVED_MAX;
 pub use shelf::{Shelf, ShelfCommand, ShelfError};
 mod view;
+pub(crate) use view::KeepShelves;
 pub use view::{SHELVES, ShelfRow};
 
 use std::{sync::Arc, time::Duration};

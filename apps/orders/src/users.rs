@@ -3,6 +3,7 @@
 mod user;
 pub use user::{RegisterUser, User, UserError};
 mod view;
+pub(crate) use view::KeepUsers;
 pub use view::{USERS, UserRow};
 
 use factum::Service;

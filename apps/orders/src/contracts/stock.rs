@@ -37,6 +37,18 @@ pub enum ShelfEvent {
     Taken(ItemTaken),
 }
 
+impl ShelfEvent {
+    /// The thing that it is about, and how many of it can be reserved afterwards.
+    pub fn level(&self) -> (&Sku, u64) {
+        match self {
+            Self::Received(event) => (&event.sku, event.available),
+            Self::Reserved(event) => (&event.sku, event.available),
+            Self::Released(event) => (&event.sku, event.available),
+            Self::Taken(event) => (&event.sku, event.available),
+        }
+    }
+}
+
 /// All items of an order were reserved.
 #[derive(Event, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[event(name = "StockReserved", version = 1, topic = "stock")]

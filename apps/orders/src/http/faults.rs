@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Shop;
-use crate::platform::Role;
+use crate::{outside::Switches, platform::Role};
 
 /// The most tries that a flaky card may fail: beyond it, it is a declined one.
 const FLAKY_TRIES_MAX: u32 = 100;
@@ -42,29 +42,48 @@ pub(super) struct FaultsBody {
 }
 
 impl FaultsBody {
+    /// The switches, each with the service that meets it.
+    pub(super) const SWITCHES: [(&'static str, Role); 4] = [
+        ("gateway_down", Role::Payment),
+        ("notifier_down", Role::Notification),
+        ("advice_hidden", Role::Order),
+        ("flaky_tries", Role::Payment),
+    ];
+
     /// What is changed, in words, and the service that meets it and keeps the record.
-    fn changes(&self) -> Vec<(Role, String)> {
-        fn change(role: Role, name: &str, to: Option<impl Display>) -> Option<(Role, String)> {
-            to.map(|to| (role, format!("{name}={to}")))
+    fn changes(&self) -> Vec<(Role, &'static str, String)> {
+        fn text(to: Option<impl Display>) -> Option<String> {
+            to.map(|to| to.to_string())
         }
-        let changes = [
-            change(Role::Payment, "gateway_down", self.gateway_down),
-            change(Role::Notification, "notifier_down", self.notifier_down),
-            change(Role::Order, "advice_hidden", self.advice_hidden),
-            change(Role::Payment, "flaky_tries", self.flaky_tries),
+        let to = [
+            text(self.gateway_down),
+            text(self.notifier_down),
+            text(self.advice_hidden),
+            text(self.flaky_tries),
         ];
-        changes.into_iter().flatten().collect()
+        let changes = Self::SWITCHES.into_iter().zip(to);
+        let changes = changes.filter_map(|((name, role), to)| Some((role, name, to?)));
+        changes.collect()
     }
 }
 
-pub(super) async fn show(State(shop): State<Shop>) -> Json<FaultsView> {
-    let faults = shop.platform.faults();
-    Json(FaultsView {
-        gateway_down: faults.gateway_is_down(),
-        notifier_down: faults.notifier_is_down(),
-        advice_hidden: faults.advice_is_hidden(),
-        flaky_tries: faults.flaky_tries(),
-    })
+pub(super) async fn show(State(shop): State<Shop>) -> Result<Json<FaultsView>, Problem> {
+    view(&shop, Switches::default()).await
+}
+
+/// Sets the firms' switches, and shows how all are.
+async fn view(shop: &Shop, to: Switches) -> Result<Json<FaultsView>, Problem> {
+    let Switches {
+        gateway_down,
+        notifier_down,
+        flaky_tries,
+    } = shop.platform.outside().switch(to).await?;
+    Ok(Json(FaultsView {
+        gateway_down: gateway_down.unwrap_or_default(),
+        notifier_down: notifier_down.unwrap_or_default(),
+        advice_hidden: shop.platform.faults().advice_is_hidden(),
+        flaky_tries: flaky_tries.unwrap_or_default(),
+    }))
 }
 
 pub(super) async fn set(
@@ -77,22 +96,25 @@ pub(super) async fn set(
         who.name(),
         web::reason(body.reason.clone())?.unwrap_or_default(),
     );
-    for (role, change) in body.changes() {
-        let operator = shop.platform.service(role).operator();
-        operator.record("set-fault", change, &by).await?;
+    for (role, name, _) in body.changes() {
+        if !shop.platform.has(role) {
+            let what = format!("is for a process of role `{role}`: this one would never meet it");
+            return Err(Problem::invalid("the fault is not for this process").field(name, what));
+        }
     }
-    let faults = shop.platform.faults();
-    body.gateway_down
-        .into_iter()
-        .for_each(|down| faults.set_gateway_down(down));
-    body.notifier_down
-        .into_iter()
-        .for_each(|down| faults.set_notifier_down(down));
-    body.advice_hidden
-        .into_iter()
-        .for_each(|hidden| faults.set_advice_hidden(hidden));
-    body.flaky_tries
-        .into_iter()
-        .for_each(|tries| faults.set_flaky_tries(tries));
-    Ok(show(State(shop)).await)
+    for (role, name, to) in body.changes() {
+        let operator = shop.platform.service(role).operator();
+        operator
+            .record("set-fault", format!("{name}={to}"), &by)
+            .await?;
+    }
+    if let Some(hidden) = body.advice_hidden {
+        shop.platform.faults().set_advice_hidden(hidden);
+    }
+    let to = Switches {
+        gateway_down: body.gateway_down,
+        notifier_down: body.notifier_down,
+        flaky_tries: body.flaky_tries,
+    };
+    view(&shop, to).await
 }

@@ -1,15 +1,14 @@
 //! The invariants over HTTP: what is broken, and whether the platform is quiet, so that it counts.
 
 use axum::{Json, extract::State};
-use factum::{Error, Position};
-use factum_admin::web::Problem;
+use factum_admin::web::{FromQuery, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Shop;
 use crate::{
-    invariants,
-    platform::{Platform, Quiet},
+    invariants::{self, Facts},
+    platform::{Depth, Platform, Quiet, Standing, heads, quiet},
 };
 
 /// What no run may break, and whether this one did.
@@ -25,9 +24,32 @@ pub struct InvariantsView {
     pub orders: u64,
 }
 
-pub(super) async fn show(State(shop): State<Shop>) -> Result<Json<InvariantsView>, Problem> {
-    let before = heads(&shop.platform).await?;
-    let standing = shop.platform.quiet().await?;
+/// The platform as a whole, wherever its parts are.
+pub(super) trait Whole: Sync {
+    /// How all services stand.
+    fn standings(
+        &self,
+        depth: Depth,
+    ) -> impl Future<Output = Result<Vec<Standing>, Problem>> + Send;
+
+    /// What happened in all of them.
+    fn facts(&self) -> impl Future<Output = Result<Facts, Problem>> + Send;
+}
+
+impl Whole for Platform {
+    async fn standings(&self, depth: Depth) -> Result<Vec<Standing>, Problem> {
+        Ok(Self::standings(self, depth).await?)
+    }
+
+    async fn facts(&self) -> Result<Facts, Problem> {
+        Ok(Self::facts(self).await?)
+    }
+}
+
+/// Looks at the whole.
+pub(super) async fn look(whole: &impl Whole) -> Result<InvariantsView, Problem> {
+    let before = heads(&whole.standings(Depth::Heads).await?);
+    let standing = quiet(|depth| whole.standings(depth)).await?;
     let mut view = InvariantsView {
         quiet: false,
         standing: standing.to_string(),
@@ -35,13 +57,13 @@ pub(super) async fn show(State(shop): State<Shop>) -> Result<Json<InvariantsView
         orders: 0,
     };
     if standing != Quiet::Quiet {
-        return Ok(Json(view));
+        return Ok(view);
     }
-    let facts = shop.platform.facts().await?;
+    let facts = whole.facts().await?;
     // Facts are read one log after another: if one has grown meanwhile, they may be of different times.
-    if heads(&shop.platform).await? != before {
+    if heads(&whole.standings(Depth::Heads).await?) != before {
         view.standing = "logs are growing".into();
-        return Ok(Json(view));
+        return Ok(view);
     }
     view.quiet = true;
     view.broken = invariants::check(&facts)
@@ -49,14 +71,40 @@ pub(super) async fn show(State(shop): State<Shop>) -> Result<Json<InvariantsView
         .map(ToString::to_string)
         .collect();
     view.orders = facts.orders.len() as u64;
-    Ok(Json(view))
+    Ok(view)
 }
 
-/// How far each log has come.
-async fn heads(platform: &Platform) -> Result<Vec<Position>, Error> {
-    let mut heads = Vec::new();
-    for service in platform.running().services() {
-        heads.push(service.store().head().await?.position);
-    }
-    Ok(heads)
+pub(super) async fn show(State(shop): State<Shop>) -> Result<Json<InvariantsView>, Problem> {
+    Ok(Json(look(&*shop.platform).await?))
+}
+
+/// How deep is looked.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StandingsAsked {
+    /// Whether to look at what is on its way, too.
+    whole: Option<bool>,
+}
+
+/// How the services of this process stand.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct StandingsView {
+    standings: Vec<Standing>,
+}
+
+pub(super) async fn standings(
+    State(shop): State<Shop>,
+    FromQuery(asked): FromQuery<StandingsAsked>,
+) -> Result<Json<StandingsView>, Problem> {
+    let depth = if asked.whole == Some(true) {
+        Depth::Whole
+    } else {
+        Depth::Heads
+    };
+    let standings = shop.platform.standings(depth).await?;
+    Ok(Json(StandingsView { standings }))
+}
+
+pub(super) async fn facts(State(shop): State<Shop>) -> Result<Json<Facts>, Problem> {
+    Ok(Json(shop.platform.own_facts().await?))
 }

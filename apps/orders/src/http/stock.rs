@@ -93,7 +93,6 @@ pub(super) async fn one(
     Carried(token): Carried,
 ) -> Result<Json<ShelfView>, Problem> {
     let found = shop
-        .platform
         .queries(Role::Stock)
         .get(SHELVES, &sku, token.as_ref())
         .await

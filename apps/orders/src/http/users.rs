@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     contracts::UserId,
+    order::knows_user,
     platform::Role,
     users::{RegisterUser, USERS, User, UserError},
 };
@@ -98,7 +99,6 @@ pub(super) async fn one(
     Carried(token): Carried,
 ) -> Result<Json<UserView>, Problem> {
     let found = shop
-        .platform
         .queries(Role::Users)
         .get(USERS, &id, token.as_ref())
         .await
@@ -118,16 +118,22 @@ fn no_user(id: &str) -> Problem {
     ))
 }
 
-/// Refuses an order of somebody who is not registered. It asks the registry itself and no view: who was registered a
-/// moment ago may order.
+/// Refuses an order of somebody who is not registered. It asks the registry itself and no view, so that who was registered
+/// a moment ago may order; where that is another process, what the order service has imported from it.
 pub(super) async fn must_be_registered(shop: &Shop, user: &UserId) -> Result<(), Problem> {
-    let known = shop.platform.commands(Role::Users).load::<User>(user).await;
-    if matches!(&known, Ok((user, _)) if user.registered.is_some()) {
+    let platform = &shop.platform;
+    let known = if platform.has(Role::Users) {
+        match platform.commands(Role::Users).load::<User>(user).await {
+            Ok((user, _)) => user.registered.is_some(),
+            Err(error) if !error.is_poison() => return Err(error.into()),
+            Err(_) => false,
+        }
+    } else {
+        knows_user(&**platform.service(Role::Order).store(), user).await?
+    };
+    if known {
         return Ok(());
     }
-    match known {
-        Err(error) if !error.is_poison() => Err(error.into()),
-        _ => Err(Problem::invalid("the order can't be taken")
-            .field("user_id", "is not registered: `POST /users` gives an id")),
-    }
+    Err(Problem::invalid("the order can't be taken")
+        .field("user_id", "is not registered: `POST /users` gives an id"))
 }

@@ -17,7 +17,7 @@ use crate::{
         StockEvent, quantities,
     },
     notification::NotificationSent,
-    outside::{Charged, Outside},
+    outside::{Books, Charged},
 };
 
 /// How many records are read at a time.
@@ -167,54 +167,50 @@ enum Fact {
 }
 
 impl Facts {
-    /// What is in the books of the firms outside.
-    ///
-    /// # Errors
-    ///
-    /// When a book can't be read.
-    pub fn outside(outside: &Outside) -> Result<Self, Error> {
-        let unreadable = |error: &dyn fmt::Display| Error::fatal(error.to_string());
-        let mut facts = Self::default();
-        for charge in outside
-            .gateway
-            .charges()
-            .map_err(|error| unreadable(&error))?
-        {
-            if charge.outcome == Charged::Approved {
-                let money = Money {
-                    amount: charge.amount,
-                    currency: charge.currency,
-                };
-                facts
-                    .charged
-                    .entry(charge.order_id)
-                    .or_default()
-                    .push(money);
+    /// Adds what is in the books of the firms outside: of the gateway, of the notifier.
+    pub fn take_books(&mut self, books: Books, gateway: bool, notifier: bool) {
+        let Books {
+            charges,
+            refunds,
+            told,
+        } = books;
+        if gateway {
+            let approved = charges
+                .into_iter()
+                .filter(|charge| charge.outcome == Charged::Approved);
+            for charge in approved {
+                let (amount, currency) = (charge.amount, charge.currency);
+                let charged = self.charged.entry(charge.order_id).or_default();
+                charged.push(Money { amount, currency });
+            }
+            for refund in refunds {
+                let (amount, currency) = (refund.amount, refund.currency);
+                let refunded = self.refunded.entry(refund.order_id).or_default();
+                refunded.push(Money { amount, currency });
             }
         }
-        for refund in outside
-            .gateway
-            .refunds()
-            .map_err(|error| unreadable(&error))?
-        {
-            let money = Money {
-                amount: refund.amount,
-                currency: refund.currency,
-            };
-            facts
-                .refunded
-                .entry(refund.order_id)
-                .or_default()
-                .push(money);
+        if notifier {
+            for notice in told {
+                *self.told.entry(notice.key).or_default() += 1;
+            }
         }
-        for notice in outside
-            .notifier
-            .told()
-            .map_err(|error| unreadable(&error))?
-        {
-            *facts.told.entry(notice.key).or_default() += 1;
-        }
-        Ok(facts)
+    }
+
+    /// Adds the facts of another part of the platform.
+    pub fn add(&mut self, part: Self) {
+        // Each is told by one service, or by the firm that one service speaks to.
+        self.orders.extend(part.orders);
+        self.payments.extend(part.payments);
+        self.reservations.extend(part.reservations);
+        self.wanted.extend(part.wanted);
+        self.shelves.extend(part.shelves);
+        self.charged.extend(part.charged);
+        self.refunded.extend(part.refunded);
+        self.told.extend(part.told);
+        self.recorded.extend(part.recorded);
+        self.recorded_for.extend(part.recorded_for);
+        self.placed.extend(part.placed);
+        self.given_up.extend(part.given_up);
     }
 
     /// Adds the orders that anybody placed on the topic of orders, as far as it keeps them.

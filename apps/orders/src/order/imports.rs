@@ -1,8 +1,17 @@
 //! Facts of other services that the order service keeps in its own log, where its projections read them.
 
-use factum::{GroupSpec, Recorded, reactor};
+use std::time::Duration;
 
-use crate::contracts::{ShelfEvent, Sku, UserRegistered};
+use factum::{Category, Error, GroupSpec, Recorded, Signal, Store, StreamId, Version, reactor};
+use tokio::time::timeout;
+
+use crate::contracts::{ShelfEvent, UserId, UserRegistered};
+
+/// The category of imported users.
+const USER: &str = "user";
+
+/// How long an order waits for the import of its user: who was registered a moment ago may order.
+const USER_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Keeps the facts of others in the own log, where the projections can read them.
 pub(super) fn group() -> GroupSpec {
@@ -11,24 +20,39 @@ pub(super) fn group() -> GroupSpec {
             "import-user",
             |event: &Recorded<UserRegistered>, cx| {
                 let user = event.data.user_id.as_str();
-                cx.import("user", user, &event.data, event.timestamp)
+                cx.import(USER, user, &event.data, event.timestamp)
             },
         ))
         .on(reactor(
             "import-shelf",
             |event: &Recorded<ShelfEvent>, cx| {
-                let (sku, _) = level(&event.data);
+                let (sku, _) = event.data.level();
                 cx.import("shelf", sku.as_str(), &event.data, event.timestamp)
             },
         ))
 }
 
-/// The thing that an event is about, and how many are available afterwards.
-pub(super) fn level(event: &ShelfEvent) -> (&Sku, u64) {
-    match event {
-        ShelfEvent::Received(event) => (&event.sku, event.available),
-        ShelfEvent::Reserved(event) => (&event.sku, event.available),
-        ShelfEvent::Released(event) => (&event.sku, event.available),
-        ShelfEvent::Taken(event) => (&event.sku, event.available),
-    }
+/// Whether the registry has told this service of the user, or does so in a moment. `store` is the order service's.
+///
+/// # Errors
+///
+/// When the store doesn't answer.
+pub async fn knows_user(store: &dyn Store, user: &UserId) -> Result<bool, Error> {
+    let Ok(stream) = StreamId::new(Category::of(USER), user.as_str()) else {
+        // Nobody can be called that.
+        return Ok(false);
+    };
+    let told = async {
+        let mut head = store.head().await?.position.0;
+        while store
+            .read_stream(&stream, Version(1), 1)
+            .await?
+            .records
+            .is_empty()
+        {
+            head = store.wait(Signal::Head, head).await?;
+        }
+        Ok(true)
+    };
+    timeout(USER_WAIT_MAX, told).await.unwrap_or(Ok(false))
 }

@@ -5,7 +5,7 @@ use factum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Status, imports::level};
+use super::Status;
 use crate::contracts::{
     Currency, Item, OrderCreated, OrderEvent, OrderId, PaymentMode, ShelfEvent, Sku, UserId,
     UserRegistered, order_or,
@@ -87,14 +87,26 @@ pub fn by_user(user: &str, status: Option<Status>, page: u32) -> Query {
 
 /// What the rows of orders are made of.
 #[derive(Event, Clone, Debug)]
-pub(super) enum OrderFacts {
+pub(crate) enum OrderFacts {
     #[event(family)]
     Order(OrderEvent),
     #[event(family)]
     User(UserRegistered),
 }
 
-pub(super) struct KeepOrders;
+/// Keeps orders with their users.
+pub(crate) struct KeepOrders {
+    /// Whether orders are imported: from a topic where others may say of an order that it was placed, and ours a second
+    /// time. Of an order that was decided here, that can't be.
+    imported: bool,
+}
+
+impl KeepOrders {
+    /// Of orders that this service decides on.
+    pub(super) const OWN: Self = Self { imported: false };
+    /// Of orders that are imported.
+    pub(crate) const IMPORTED: Self = Self { imported: true };
+}
 
 impl Projection for KeepOrders {
     const NAME: &'static str = "orders";
@@ -127,7 +139,13 @@ impl Projection for KeepOrders {
             OrderFacts::Order(fact) => fact,
         };
         let (order, status) = match fact {
-            OrderEvent::Created(created) => return take_order(event, created, rows),
+            OrderEvent::Created(created) => {
+                let order = order_or(created.order_id.as_ref(), event)?;
+                if self.imported && rows.get(ORDERS, order.as_str()).await?.is_some() {
+                    return Ok(());
+                }
+                return take_order(&order, event, created, rows);
+            }
             OrderEvent::PaymentRequested(event) => (&event.order_id, None),
             OrderEvent::Paid(event) => (&event.order_id, Some(Status::Paid)),
             OrderEvent::Confirmed(event) => (&event.order_id, Some(Status::Confirmed)),
@@ -154,11 +172,11 @@ impl Projection for KeepOrders {
 }
 
 fn take_order(
+    order_id: &OrderId,
     event: &Recorded<OrderFacts>,
     created: &OrderCreated,
     rows: &mut RowSet<'_>,
 ) -> Result<(), Failure> {
-    let order_id = order_or(created.order_id.as_ref(), event)?;
     let OrderCreated {
         user_id,
         items,
@@ -208,7 +226,7 @@ impl Projection for KeepLevels {
         event: &Recorded<ShelfEvent>,
         rows: &mut RowSet<'_>,
     ) -> Result<(), Failure> {
-        let (sku, available) = level(&event.data);
+        let (sku, available) = event.data.level();
         rows.put(
             LEVELS,
             sku.as_str(),
@@ -278,14 +296,14 @@ mod tests {
 
     #[test]
     fn an_order_and_its_user_are_known_whichever_came_first() {
-        project(KeepOrders)
+        project(KeepOrders::OWN)
             .at(at())
             .events("user/u-1", [kim()])
             .events("order/o-1", [placed()])
             .then_row(ORDERS, "o-1", &row(Status::Created))
             .then_row(BUYERS, "u-1", &buyer())
             .rebuilt_is_the_same();
-        project(KeepOrders)
+        project(KeepOrders::OWN)
             .at(at())
             .events("order/o-1", [placed()])
             .events("user/u-1", [kim()])
@@ -305,7 +323,7 @@ mod tests {
             created.order_id = Some(format!("o-{number}").as_str().into());
             OrderEvent::Created(created)
         });
-        project(KeepOrders)
+        project(KeepOrders::OWN)
             .at(at())
             .events("order/o-1", orders)
             .events("user/u-1", [kim()])
@@ -328,7 +346,7 @@ mod tests {
             cancel_reason: Some("no tea".into()),
             ..row(Status::Cancelled)
         };
-        project(KeepOrders)
+        project(KeepOrders::OWN)
             .at(at())
             .events("user/u-1", [kim()])
             .events(

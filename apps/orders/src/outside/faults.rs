@@ -2,8 +2,22 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 /// How often a flaky card fails before it works, unless told otherwise.
 const FLAKY_TRIES: u32 = 2;
+
+/// How the firms' own switches are, or are to be: what is absent stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Switches {
+    /// Whether the gateway answers nothing.
+    pub gateway_down: Option<bool>,
+    /// Whether the notifier answers nothing.
+    pub notifier_down: Option<bool>,
+    /// How often a flaky card fails before it works.
+    pub flaky_tries: Option<u32>,
+}
 
 /// Switches for what goes wrong. Cards carry faults of their own: `card:declined`, `card:flaky`.
 #[derive(Debug)]
@@ -26,6 +40,24 @@ impl Default for Faults {
 }
 
 impl Faults {
+    /// Sets the firms' switches, and tells how all of them are.
+    pub(super) fn switch(&self, to: Switches) -> Switches {
+        if let Some(down) = to.gateway_down {
+            self.set_gateway_down(down);
+        }
+        if let Some(down) = to.notifier_down {
+            self.set_notifier_down(down);
+        }
+        if let Some(tries) = to.flaky_tries {
+            self.set_flaky_tries(tries);
+        }
+        Switches {
+            gateway_down: Some(self.gateway_is_down()),
+            notifier_down: Some(self.notifier_is_down()),
+            flaky_tries: Some(self.flaky_tries()),
+        }
+    }
+
     /// Whether the gateway answers nothing.
     pub fn gateway_is_down(&self) -> bool {
         self.gateway_down.load(Ordering::Relaxed)

@@ -10,11 +10,14 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Faults, Ledger};
+use super::{
+    Faults, Ledger,
+    distant::{Distant, Unanswered},
+};
 use crate::contracts::{Currency, OrderId};
 
 /// A charge that is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Charge {
     /// What makes it safe to ask again.
     pub key: String,
@@ -30,7 +33,7 @@ pub struct Charge {
 }
 
 /// A refund that is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refund {
     /// What makes it safe to ask again.
     pub key: String,
@@ -53,7 +56,8 @@ pub enum Charged {
 }
 
 /// Why the gateway does nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum GatewayError {
     /// It doesn't answer. Ask again.
     #[error("the card gateway doesn't answer: {0}")]
@@ -111,23 +115,40 @@ pub struct RefundEntry {
     pub currency: Currency,
 }
 
+impl From<Unanswered<Self>> for GatewayError {
+    fn from(unanswered: Unanswered<Self>) -> Self {
+        match unanswered {
+            Unanswered::Refused(error) => error,
+            Unanswered::Unknown(why) => Self::Down(why),
+        }
+    }
+}
+
 /// The card gateway. Clones are the same gateway.
 #[derive(Clone, Debug)]
-pub struct Gateway {
-    ledger: Arc<dyn Ledger>,
-    faults: Arc<Faults>,
-    /// How often a flaky card has failed, by key; it is forgotten when the card works.
-    tries: Arc<Mutex<BTreeMap<String, u32>>>,
+pub struct Gateway(Firm);
+
+#[derive(Clone, Debug)]
+enum Firm {
+    /// In this process.
+    Here(Desk),
+    /// In another one.
+    There(Distant),
 }
 
 impl Gateway {
     /// The gateway with these books.
     pub fn over(ledger: Arc<dyn Ledger>, faults: Arc<Faults>) -> Self {
-        Self {
+        Self(Firm::Here(Desk {
             ledger,
             faults,
             tries: Arc::default(),
-        }
+        }))
+    }
+
+    /// The gateway in another process.
+    pub(super) fn at(distant: Distant) -> Self {
+        Self(Firm::There(distant))
     }
 
     /// Charges a card, or says again what the charge came to.
@@ -136,6 +157,61 @@ impl Gateway {
     ///
     /// See [`GatewayError`].
     pub async fn charge(&self, charge: Charge) -> Result<Charged, GatewayError> {
+        match &self.0 {
+            Firm::Here(desk) => desk.charge(charge).await,
+            Firm::There(distant) => Ok(distant.ask("/charges", &charge).await?),
+        }
+    }
+
+    /// Gives a charge back, once.
+    ///
+    /// # Errors
+    ///
+    /// See [`GatewayError`].
+    pub async fn refund(&self, refund: Refund) -> Result<(), GatewayError> {
+        match &self.0 {
+            Firm::Here(desk) => desk.refund(refund).await,
+            Firm::There(distant) => Ok(distant.ask("/refunds", &refund).await?),
+        }
+    }
+
+    /// All charges in the books of this process, declined ones included.
+    ///
+    /// # Errors
+    ///
+    /// When an entry can't be read, or the books are elsewhere: ask for [`Outside::books`](super::Outside::books).
+    pub fn charges(&self) -> Result<Vec<ChargeEntry>, GatewayError> {
+        self.desk()?.entries("charge/")
+    }
+
+    /// All refunds in the books of this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::charges`].
+    pub fn refunds(&self) -> Result<Vec<RefundEntry>, GatewayError> {
+        self.desk()?.entries("refund/")
+    }
+
+    fn desk(&self) -> Result<&Desk, GatewayError> {
+        match &self.0 {
+            Firm::Here(desk) => Ok(desk),
+            Firm::There(_) => Err(GatewayError::Down("its books are elsewhere".into())),
+        }
+    }
+}
+
+/// Where the gateway's work is done.
+#[derive(Clone, Debug)]
+struct Desk {
+    ledger: Arc<dyn Ledger>,
+    faults: Arc<Faults>,
+    /// How often a flaky card has failed, by key; it is forgotten when the card works.
+    tries: Arc<Mutex<BTreeMap<String, u32>>>,
+}
+
+impl Desk {
+    async fn charge(&self, charge: Charge) -> Result<Charged, GatewayError> {
         let Charge {
             key,
             order_id,
@@ -165,12 +241,7 @@ impl Gateway {
         Ok(standing.outcome)
     }
 
-    /// Gives a charge back, once.
-    ///
-    /// # Errors
-    ///
-    /// See [`GatewayError`].
-    pub async fn refund(&self, refund: Refund) -> Result<(), GatewayError> {
+    async fn refund(&self, refund: Refund) -> Result<(), GatewayError> {
         let Refund {
             key,
             order_id,
@@ -206,24 +277,6 @@ impl Gateway {
             return Err(GatewayError::Repeated(entry.order_id));
         }
         Ok(())
-    }
-
-    /// All charges in the books, declined ones included.
-    ///
-    /// # Errors
-    ///
-    /// When an entry can't be read.
-    pub fn charges(&self) -> Result<Vec<ChargeEntry>, GatewayError> {
-        self.entries("charge/")
-    }
-
-    /// All refunds in the books.
-    ///
-    /// # Errors
-    ///
-    /// When an entry can't be read.
-    pub fn refunds(&self) -> Result<Vec<RefundEntry>, GatewayError> {
-        self.entries("refund/")
     }
 
     fn entries<E: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<E>, GatewayError> {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Faults, Ledger};
+use super::{
+    Faults, Ledger,
+    distant::{Distant, Unanswered},
+};
 use crate::contracts::{OrderId, UserId};
 
 /// Something that a user is told.
@@ -21,21 +24,34 @@ pub struct Notice {
 }
 
 /// The notifier doesn't answer. Tell it again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("the notifier doesn't answer: {0}")]
 pub struct NotifierDown(String);
 
 /// The notifier. Clones are the same notifier.
 #[derive(Clone, Debug)]
-pub struct Notifier {
-    ledger: Arc<dyn Ledger>,
-    faults: Arc<Faults>,
+pub struct Notifier(Firm);
+
+#[derive(Clone, Debug)]
+enum Firm {
+    /// In this process.
+    Here {
+        ledger: Arc<dyn Ledger>,
+        faults: Arc<Faults>,
+    },
+    /// In another one.
+    There(Distant),
 }
 
 impl Notifier {
     /// The notifier with these books.
     pub fn over(ledger: Arc<dyn Ledger>, faults: Arc<Faults>) -> Self {
-        Self { ledger, faults }
+        Self(Firm::Here { ledger, faults })
+    }
+
+    /// The notifier in another process.
+    pub(super) fn at(distant: Distant) -> Self {
+        Self(Firm::There(distant))
     }
 
     /// Tells a user something, unless they were told under this key.
@@ -44,29 +60,42 @@ impl Notifier {
     ///
     /// When it doesn't answer.
     pub async fn tell(&self, notice: &Notice) -> Result<(), NotifierDown> {
-        if self.faults.notifier_is_down() {
+        let (ledger, faults) = match &self.0 {
+            Firm::Here { ledger, faults } => (ledger, faults),
+            Firm::There(distant) => {
+                let told = distant.ask::<(), NotifierDown>("/notices", notice).await;
+                return told.map_err(|unanswered| match unanswered {
+                    Unanswered::Refused(down) => down,
+                    Unanswered::Unknown(why) => NotifierDown(why),
+                });
+            }
+        };
+        if faults.notifier_is_down() {
             return Err(NotifierDown("it is switched off".into()));
         }
         let entry =
             serde_json::to_string(notice).map_err(|error| NotifierDown(error.to_string()))?;
-        self.ledger
+        ledger
             .enter(&notice.key, entry)
             .await
             .map_err(|error| NotifierDown(error.to_string()))?;
         Ok(())
     }
 
-    /// All that was told, by key.
+    /// All that was told by this process, by key.
     ///
     /// # Errors
     ///
-    /// When an entry can't be read.
+    /// When an entry can't be read, or the books are elsewhere: ask for [`Outside::books`](super::Outside::books).
     pub fn told(&self) -> Result<Vec<Notice>, NotifierDown> {
+        let Firm::Here { ledger, .. } = &self.0 else {
+            return Err(NotifierDown("its books are elsewhere".into()));
+        };
         let read = |entry: String| {
             serde_json::from_str(&entry)
                 .map_err(|error| NotifierDown(format!("its books can't be read: {error}")))
         };
-        self.ledger
+        ledger
             .entries()
             .into_iter()
             .map(|(_, entry)| read(entry))

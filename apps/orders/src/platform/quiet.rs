@@ -1,8 +1,8 @@
-//! When the platform is quiet: nothing is on its way, so that nothing more happens until somebody does something.
+//! Quiet: whether anything is on its way within or between the services. Only then does what is in their books count.
 
 use std::{collections::BTreeMap, fmt};
 
-use factum::{Broker, Error, Lag, ParkedState, Position, Running, RunningService, ServiceName};
+use super::Standing;
 
 /// How quiet the platform is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,29 +27,37 @@ impl fmt::Display for Quiet {
     }
 }
 
-/// How quiet `running` is. It looks at one place after another: what moved on meanwhile shows as a longer log.
-pub(super) async fn quiet(running: &Running) -> Result<Quiet, Error> {
-    let before = heads(running).await?;
+/// How deep is looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// How far the logs have come, and how far they are published.
+    Heads,
+    /// What is on its way behind that, too.
+    Whole,
+}
+
+/// How quiet the services are that `look` sees. It looks at one after another: what moved on meanwhile shows as a longer
+/// log.
+pub(crate) async fn quiet<E, F: Future<Output = Result<Vec<Standing>, E>>>(
+    look: impl Fn(Depth) -> F,
+) -> Result<Quiet, E> {
     // First all that is published, and then who reads it: what a relay publishes behind our back leaves no trace in
     // its own log, and none yet in that of the service that it is for.
-    for service in running.services() {
-        let (name, head) = (service.name(), before[service.name()]);
-        let published = service.store().relay().await?.checkpoint.position;
-        if published != head {
-            return Ok(Quiet::Busy(format!(
-                "service `{name}` has published up to {published} of {head}"
-            )));
-        }
+    let before = look(Depth::Heads).await?;
+    if let Some(one) = before.iter().find(|one| one.published != one.head) {
+        return Ok(Quiet::Busy(format!(
+            "service `{}` has published up to {} of {}",
+            one.service, one.published, one.head
+        )));
     }
     let mut dead = 0;
-    for service in running.services() {
-        match quiet_service(service, &**running.broker(), before[service.name()]).await? {
-            Quiet::Quiet => {}
-            Quiet::Held(more) => dead += more,
-            busy @ Quiet::Busy(_) => return Ok(busy),
+    for one in look(Depth::Whole).await? {
+        if let Some(busy) = one.busy {
+            return Ok(Quiet::Busy(busy));
         }
+        dead += one.dead;
     }
-    if heads(running).await? != before {
+    if heads(&look(Depth::Heads).await?) != heads(&before) {
         return Ok(Quiet::Busy("logs are growing".into()));
     }
     Ok(if dead == 0 {
@@ -59,65 +67,59 @@ pub(super) async fn quiet(running: &Running) -> Result<Quiet, Error> {
     })
 }
 
-async fn heads(running: &Running) -> Result<BTreeMap<ServiceName, Position>, Error> {
-    let mut heads = BTreeMap::new();
-    for service in running.services() {
-        heads.insert(
-            service.name().clone(),
-            service.store().head().await?.position,
-        );
-    }
-    Ok(heads)
+/// How far each log has come.
+pub(crate) fn heads(standings: &[Standing]) -> BTreeMap<String, u64> {
+    let heads = standings.iter().map(|one| (one.service.clone(), one.head));
+    heads.collect()
 }
 
-async fn quiet_service(
-    service: &RunningService,
-    broker: &dyn Broker,
-    head: Position,
-) -> Result<Quiet, Error> {
-    let (name, store) = (service.name(), service.store());
-    for projection in service.operator().projections().await? {
-        if projection.reached < head {
-            let (projection, reached) = (projection.projection, projection.reached);
-            return Ok(Quiet::Busy(format!(
-                "projection `{projection}` shows up to {reached} of {head}"
-            )));
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::ready,
+        sync::atomic::{AtomicU64, Ordering},
+    };
+
+    use super::*;
+
+    fn standing(head: u64, published: u64) -> Standing {
+        let service = "stock".into();
+        Standing {
+            service,
+            head,
+            published,
+            busy: None,
+            dead: 0,
         }
     }
-    let lags = service.lags(broker).await?;
-    if let Some(lag) = lags.iter().find(|lag| lag.messages() > 0) {
-        let Lag {
-            group,
-            place,
-            low,
-            end,
-        } = lag;
-        return Ok(Quiet::Busy(format!(
-            "group `{group}` has read {place} up to {low} of {end}"
-        )));
+
+    async fn seen(look: impl Fn(Depth) -> Standing) -> Quiet {
+        let look = |depth| ready(Ok::<_, ()>(vec![look(depth)]));
+        quiet(look).await.unwrap()
     }
-    let (mut dead, mut waiting) = (0, 0);
-    for parked in store.parked_counts().await? {
-        match parked.state {
-            ParkedState::Retrying => {
-                return Ok(Quiet::Busy(format!(
-                    "group `{}` tries {} again",
-                    parked.group, parked.count
-                )));
-            }
-            ParkedState::Dead => dead += parked.count,
-            ParkedState::Waiting => waiting += parked.count,
-            ParkedState::Discarded => {}
-        }
+
+    #[tokio::test]
+    async fn nothing_is_quiet_that_is_not_published_or_not_finished_or_still_grows() {
+        assert_eq!(seen(|_| standing(3, 3)).await, Quiet::Quiet);
+        let unpublished = seen(|_| standing(3, 2)).await;
+        assert!(
+            matches!(unpublished, Quiet::Busy(what) if what.contains("published up to 2 of 3"))
+        );
+        let busy = |depth| Standing {
+            busy: (depth == Depth::Whole).then(|| "something".into()),
+            ..standing(3, 3)
+        };
+        assert_eq!(seen(busy).await, Quiet::Busy("something".into()));
+        let dead = |_| Standing {
+            dead: 2,
+            ..standing(3, 3)
+        };
+        assert_eq!(seen(dead).await, Quiet::Held(2));
+        let looks = AtomicU64::new(3);
+        let grows = |_| {
+            let head = looks.fetch_add(1, Ordering::Relaxed);
+            standing(head, head)
+        };
+        assert_eq!(seen(grows).await, Quiet::Busy("logs are growing".into()));
     }
-    if dead > 0 {
-        return Ok(Quiet::Held(dead));
-    }
-    if waiting > 0 {
-        // What waits behind nothing is about to be tried.
-        return Ok(Quiet::Busy(format!(
-            "service `{name}` has {waiting} more to try"
-        )));
-    }
-    Ok(Quiet::Quiet)
 }

@@ -21,7 +21,8 @@ pub struct ShelfRow {
     pub available: u64,
 }
 
-pub(super) struct KeepShelves;
+/// Keeps shelves.
+pub(crate) struct KeepShelves;
 
 impl Projection for KeepShelves {
     const NAME: &'static str = "shelves";

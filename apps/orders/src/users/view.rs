@@ -19,7 +19,8 @@ pub struct UserRow {
     pub email: String,
 }
 
-pub(super) struct KeepUsers;
+/// Keeps users.
+pub(crate) struct KeepUsers;
 
 impl Projection for KeepUsers {
     const NAME: &'static str = "users";

@@ -12,15 +12,12 @@ use crate::{
         Shop,
         freshness::{Carried, unanswered},
     },
-    order::{BUYERS, BuyerRow, ORDERS, Order, OrderRow, Status, by_user},
+    order::{BUYERS, BuyerRow, ORDERS, Order, OrderRow, PAGE_ORDERS, Status, by_user},
     platform::Role,
 };
 
 /// How many events of an order are shown: far more than any order has.
 const HISTORY_EVENTS_MAX: usize = 1_000;
-
-/// How many orders a page has.
-const PAGE_ORDERS: u32 = 20;
 
 /// An order.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -108,7 +105,7 @@ async fn buyer(
     user: &str,
     token: Option<&Token>,
 ) -> Result<Option<BuyerRow>, Problem> {
-    let queries = shop.platform.queries(Role::Order);
+    let queries = shop.queries(Role::Order);
     let found = queries.get(BUYERS, user, token).await;
     Ok(found.map_err(unanswered)?.value)
 }
@@ -132,7 +129,6 @@ pub(in crate::http) async fn one(
     Carried(token): Carried,
 ) -> Result<Json<OrderView>, Problem> {
     let found = shop
-        .platform
         .queries(Role::Order)
         .get(ORDERS, &id, token.as_ref())
         .await
@@ -175,7 +171,6 @@ pub(in crate::http) async fn of_user(
     let page = asked.page.unwrap_or(1);
     let query = by_user(&id, asked.status, page);
     let found = shop
-        .platform
         .queries(Role::Order)
         .query(ORDERS, &query, token.as_ref())
         .await

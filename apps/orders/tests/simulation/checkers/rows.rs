@@ -144,6 +144,8 @@ impl Table {
                 });
                 self.put(role, "notifications", raw.text("key"), row);
             }
+            // It runs where the services are processes of their own.
+            Role::Query => {}
         }
     }
 
