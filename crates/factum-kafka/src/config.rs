@@ -186,6 +186,8 @@ pub(crate) fn outsider(options: &KafkaOptions, group: &str) -> ClientConfig {
     config.set("enable.auto.offset.store", "false");
     config.set("auto.offset.reset", "error");
     config.set("enable.partition.eof", "true");
+    // What is read is there. A fetch that waits for more would hold up the next partition.
+    config.set("fetch.wait.max.ms", "10");
     config.set("fetch.queue.backoff.ms", "5");
     finished(config, options, Kind::Consumer)
 }
