@@ -5,21 +5,22 @@ pub(super) use show::{
     HistoryAsked, HistoryView, OrderPage, OrderView, PageAsked, history, of_user, one,
 };
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     extract::State,
     http::{StatusCode, header},
     response::Response,
 };
+use factum::QueryError;
 use factum_admin::web::{FieldError, FromBody, FromBodyOrDefault, FromPath, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::{
     Shop,
     command::{Asked, Refusal},
-    freshness::unanswered,
     texts::{Card, CurrencyText, SkuText, Words},
     users::must_be_registered,
 };
@@ -236,23 +237,18 @@ pub(super) async fn place(
     Ok(response)
 }
 
+/// How long an order waits for advice.
+const ADVICE_WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// Refuses an order that is plainly short, from what this service knows of the shelves. It is advice: what it doesn't
-/// know, or knows too late, the stock service decides.
+/// know, knows too late, or isn't told just now, the stock service decides.
 async fn advise(shop: &Shop, items: &[Item]) -> Result<(), Problem> {
     if shop.platform.faults().advice_is_hidden() {
         return Ok(());
     }
-    let queries = shop.platform.queries(Role::Order);
-    let mut available = BTreeMap::new();
-    for sku in quantities(items).into_keys() {
-        let level = queries
-            .get(LEVELS, sku.as_str(), None)
-            .await
-            .map_err(unanswered)?;
-        if let Some(level) = level.value {
-            available.insert(sku, level.available);
-        }
-    }
+    let Ok(Ok(available)) = timeout(ADVICE_WAIT_MAX, levels(shop, items)).await else {
+        return Ok(());
+    };
     let short = short(items, &available);
     if short.is_empty() {
         return Ok(());
@@ -275,6 +271,18 @@ async fn advise(shop: &Shop, items: &[Item]) -> Result<(), Problem> {
             short.to_string(),
         )
     }))
+}
+
+/// What is left of each thing, as far as this service knows.
+async fn levels(shop: &Shop, items: &[Item]) -> Result<BTreeMap<Sku, u64>, QueryError> {
+    let queries = shop.platform.queries(Role::Order);
+    let mut available = BTreeMap::new();
+    for sku in quantities(items).into_keys() {
+        if let Some(level) = queries.get(LEVELS, sku.as_str(), None).await?.value {
+            available.insert(sku, level.available);
+        }
+    }
+    Ok(available)
 }
 
 /// Gives an order a command that a user gave over HTTP.
