@@ -9,6 +9,8 @@ use crate::failure::Failure;
 
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// How often a query is asked that says when to ask again.
+const FRESH_TRIES_MAX: u32 = 30;
 /// How often a condition is looked at that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -26,6 +28,8 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     /// Its consistency token, when it is that of a command.
     pub(crate) token: Option<String>,
+    /// After how long to ask again, when it is no answer yet.
+    again: Option<Duration>,
     pub(crate) body: Value,
 }
 
@@ -89,13 +93,22 @@ impl Client {
         self.send(Method::GET, path, None, None).await
     }
 
-    /// A query that waits for what `token` stands for.
+    /// A query that waits for what `token` stands for. It is asked again as long as the answer is when to do so: rows may
+    /// be on their way, or be built for the first time.
     pub(crate) async fn get_fresh(
         &self,
         path: &str,
         token: Option<&str>,
     ) -> Result<Reply, Failure> {
-        self.send(Method::GET, path, None, token).await
+        let mut tries = 1;
+        loop {
+            let reply = self.send(Method::GET, path, None, token).await?;
+            let Some(wait) = reply.again.filter(|_| tries < FRESH_TRIES_MAX) else {
+                return Ok(reply);
+            };
+            tokio::time::sleep(wait).await;
+            tries += 1;
+        }
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Reply, Failure> {
@@ -138,10 +151,13 @@ impl Client {
         let token = token
             .and_then(|token| token.to_str().ok())
             .map(str::to_owned);
+        let again = response.headers().get(reqwest::header::RETRY_AFTER);
+        let again = again.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
         let bytes = response.bytes().await.map_err(failed)?;
         Ok(Reply {
             status,
             token,
+            again: again.map(Duration::from_secs),
             body: serde_json::from_slice(&bytes).unwrap_or_default(),
         })
     }
