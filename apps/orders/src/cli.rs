@@ -2,6 +2,8 @@
 
 mod address;
 mod serve;
+#[cfg(feature = "engines")]
+pub(crate) use address::Views;
 pub(crate) use serve::{Engines, Serve};
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};

@@ -1,5 +1,10 @@
 //! The engines by their addresses: the one place that knows all of them. They are the cargo feature `engines`.
 
+#[cfg(feature = "engines")]
+mod engines;
+#[cfg(feature = "engines")]
+pub(crate) use engines::part;
+
 use factum::Error;
 
 use crate::failure::Failure;
@@ -24,6 +29,7 @@ impl From<Error> for NotConnected {
 }
 
 /// What a process of some services runs on: nothing, without the engines.
+#[cfg(not(feature = "engines"))]
 #[expect(
     clippy::unused_async,
     reason = "with the engines there is something to wait for"

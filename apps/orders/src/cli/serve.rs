@@ -57,11 +57,17 @@ pub(crate) struct Engines {
     pub(crate) roles: BTreeSet<Role>,
     pub(crate) store: Store,
     pub(crate) broker: Broker,
-    #[expect(dead_code, reason = "who has the engines reads it")]
+    #[cfg_attr(
+        not(feature = "engines"),
+        expect(dead_code, reason = "who has the engines reads it")
+    )]
     pub(crate) views: Views,
     pub(crate) outside: Option<Url>,
     pub(crate) peers: BTreeMap<Role, Vec<Url>>,
-    #[expect(dead_code, reason = "who has the engines reads it")]
+    #[cfg_attr(
+        not(feature = "engines"),
+        expect(dead_code, reason = "who has the engines reads it")
+    )]
     pub(crate) prefix: String,
 }
 

@@ -248,7 +248,8 @@ pub(super) fn all() -> Vec<(Whose, Route<Shop>)> {
                 "What is out of order, on demand",
                 faults::show,
             )
-            .answers::<faults::FaultsView>(200, "The switches."),
+            .answers::<faults::FaultsView>(200, "The switches.")
+            .can_be_unavailable(),
         ),
         (
             Whose::Shared,

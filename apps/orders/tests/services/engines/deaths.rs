@@ -1,0 +1,122 @@
+//! Deaths: processes are killed and paused in the middle of their work, and others take over or they come back.
+
+use std::time::Duration;
+
+use orders::platform::Role;
+use tokio::time::Instant;
+
+use super::{
+    customers::{Customers, PATIENCE},
+    process::{Engines, Platform},
+};
+
+/// How long others may take to take over what a dead process did.
+const TAKE_OVER_MAX: Duration = Duration::from_secs(10);
+
+/// Waits until all of these orders are through.
+async fn until_confirmed(platform: &Platform, orders: &[String]) {
+    let confirmed = async {
+        for order in orders {
+            loop {
+                let seen = platform.client.get(&format!("/orders/{order}")).await;
+                if seen.status == 200 && seen.body["status"] == "confirmed" {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    let confirmed = tokio::time::timeout(PATIENCE, confirmed).await;
+    assert!(
+        confirmed.is_ok(),
+        "orders are not confirmed\n{}",
+        platform.logs()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_process_may_be_killed_under_load_and_nothing_is_lost_or_done_twice() {
+    let Some(engines) = Engines::of_the_tests() else {
+        return;
+    };
+    let mut platform = Platform::start(&engines);
+    let mut customers = Customers::of(&platform).await;
+    customers.begin();
+    customers.more(30).await;
+    for index in 0..platform.services.len() {
+        platform.services[index].1.kill();
+        // A role that has no process left takes no orders: it comes back at once.
+        if platform.services[index].0 != Role::Users {
+            let is_order = platform.services[index].0 == Role::Order;
+            customers.more(if is_order { 10 } else { 30 }).await;
+        }
+        platform.services[index].1.restart();
+        customers.more(10).await;
+    }
+    for rounds in 0..2 {
+        let process = if rounds == 0 {
+            &mut platform.front
+        } else {
+            &mut platform.outside
+        };
+        process.kill();
+        process.restart();
+        customers.more(20).await;
+    }
+    customers.end(&platform).await;
+    platform.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_did_is_taken_over_in_less_than_ten_seconds() {
+    let Some(engines) = Engines::of_the_tests() else {
+        return;
+    };
+    let mut platform = Platform::start(&engines);
+    let customers = Customers::of(&platform).await;
+    let before = customers.order_once().await;
+    until_confirmed(&platform, &before).await;
+    // Whichever of the two publishes, keeps up the rows and consumes a partition: each dies once.
+    for role in [Role::Payment, Role::Order] {
+        for index in 0..2 {
+            let killed = Instant::now();
+            platform.of(role)[index].kill();
+            let orders = customers.order_once().await;
+            until_confirmed(&platform, &orders).await;
+            let took = killed.elapsed();
+            assert!(
+                took < TAKE_OVER_MAX,
+                "{role} {index}: orders are through after {took:?}\n{}",
+                platform.logs()
+            );
+            platform.of(role)[index].restart();
+            let orders = customers.order_once().await;
+            until_confirmed(&platform, &orders).await;
+        }
+    }
+    customers.end(&platform).await;
+    platform.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_was_paused_and_wakes_up_does_nothing_twice() {
+    let Some(engines) = Engines::of_the_tests() else {
+        return;
+    };
+    let mut platform = Platform::start(&engines);
+    let mut customers = Customers::of(&platform).await;
+    customers.begin();
+    customers.more(30).await;
+    for role in [Role::Payment, Role::Order] {
+        for index in 0..2 {
+            platform.of(role)[index].signal("-STOP");
+            // Until others do all that it did, with it in the middle of whatever it was at.
+            let orders = customers.order_once().await;
+            until_confirmed(&platform, &orders).await;
+            platform.of(role)[index].signal("-CONT");
+            customers.more(20).await;
+        }
+    }
+    customers.end(&platform).await;
+    platform.terminate();
+}
