@@ -65,6 +65,7 @@ mod guide {
     page!(Reactors, "../../../docs/guide/reactors.md");
     page!(Projections, "../../../docs/guide/projections.md");
     page!(Running, "../../../docs/guide/running.md");
+    page!(Services, "../../../docs/guide/services.md");
     page!(Failures, "../../../docs/guide/failures.md");
     page!(Evolution, "../../../docs/guide/evolution.md");
     page!(Testing, "../../../docs/guide/testing.md");
