@@ -64,7 +64,7 @@ pub(crate) fn sorted(what: &str, error: tokio_postgres::Error) -> Error {
         }
         Meaning::Transient => Error::transient(format!("failed to {what}: {}", way_out(&error))),
         Meaning::Promoted => Error::transient(format!(
-            "failed to {what}: the server was promoted or restored, and the next commit opens a new epoch"
+            "failed to {what}: the server was promoted or restored, and the next commit or claim opens a new epoch"
         )),
         Meaning::Stale => Error::conflict(format!("failed to {what}: somebody else was first")),
         Meaning::Refused | Meaning::Fatal => {

@@ -122,7 +122,7 @@ impl Postgres {
             closed,
         };
         let tasks = vec![tokio::spawn(writer.run()), tokio::spawn(listener.run())];
-        Ok(PostgresStore::new(shared, queue, close, tasks))
+        Ok(PostgresStore::new(shared, queue, env.clone(), close, tasks))
     }
 
     /// Finishes what was handed over and closes all stores: what they are asked afterwards fails.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use factum_core::{
-    Answered, At, AuditEntry, Audited, Begin, Category, Commit, CommitError, Committed, Epoch,
+    Answered, At, AuditEntry, Audited, Begin, Category, Commit, CommitError, Committed, Env, Epoch,
     EpochSpan, Error, Fence, Holder, InboxId, InboxRow, Lane, Lease, LogFilter, LogPage, MessageId,
     Parked, ParkedCount, ParkedFilter, ParkedId, PinnedTopic, Position, ProjectionClaim,
     ProjectionName, ProjectionState, Prune, Record, RelayClaim, Role, Signal, Snapshot, SqlValue,
@@ -17,14 +17,14 @@ use tokio_postgres::Row;
 use crate::{
     answers,
     call::Call,
-    error::{Doing, column, damaged},
+    error::{Doing, Meaning, column, damaged, meaning},
     image, inbox, lease, log, message_ids,
     number::{fence, micros, rows, signed, small},
     own_sql, parked_read,
     pool::closed,
     projections,
     queue::Queue,
-    relay,
+    relay, server,
     shared::Shared,
     snapshots,
     text::{escape, unescape},
@@ -39,6 +39,7 @@ const PRUNE_ROWS_MAX: usize = 1_000;
 pub struct PostgresStore {
     pub(crate) shared: Arc<Shared>,
     queue: Arc<Queue>,
+    env: Env,
     views: PostgresViews,
     closed: watch::Sender<bool>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -48,6 +49,7 @@ impl PostgresStore {
     pub(crate) fn new(
         shared: Arc<Shared>,
         queue: Arc<Queue>,
+        env: Env,
         closed: watch::Sender<bool>,
         tasks: Vec<JoinHandle<()>>,
     ) -> Self {
@@ -57,6 +59,7 @@ impl PostgresStore {
         Self {
             shared,
             queue,
+            env,
             views,
             closed,
             tasks: std::sync::Mutex::new(tasks),
@@ -104,15 +107,25 @@ impl PostgresStore {
         .await
     }
 
+    /// Does one statement. A claim may be the first that meets a promoted server, in a process that commits nothing: it
+    /// opens the new epoch as a commit does, and goes on in it.
     async fn rows(&self, call: Call, what: &str) -> Result<Vec<Row>, Error> {
-        self.shared.pool.lend().await?.rows(&call).await.doing(what)
+        let connection = self.shared.pool.lend().await?;
+        match connection.rows(&call).await {
+            Err(error) if meaning(&error) == Meaning::Promoted => {
+                server::recognise(&connection, &self.shared.schema, &self.env).await?;
+                self.shared.changed();
+                connection.rows(&call).await.doing(what)
+            }
+            answer => answer.doing(what),
+        }
     }
 
     async fn row(&self, call: Call, what: &str) -> Result<Option<Row>, Error> {
         Ok(self.rows(call, what).await?.into_iter().next())
     }
 
-    /// Does one statement durably.
+    /// Does one statement durably. None of these asks which server it is: what they write holds in any epoch.
     async fn change(&self, call: Call, what: &str) -> Result<Vec<Row>, Error> {
         let connection = self.shared.pool.lend().await?;
         let begin = format!(

@@ -18,6 +18,31 @@ async fn process(options: &PostgresOptions) -> Process {
     Process { postgres, store }
 }
 
+/// Waits until a standby has all that its primary has written.
+async fn caught_up(primary: &Server, standby: &Server) {
+    let here = session(&primary.url("")).await;
+    let written: String = here
+        .query_one("SELECT pg_current_wal_lsn()::text", &[])
+        .await
+        .expect("it says so")
+        .get(0);
+    let there = session(&standby.url("")).await;
+    let has = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn");
+    eventually("the standby has it all", async || {
+        let row = there.query_one(&has, &[]).await.ok()?;
+        row.get::<_, Option<bool>>(0)?.then_some(())
+    })
+    .await;
+}
+
+async fn promote(standby: &Server) {
+    session(&standby.url(""))
+        .await
+        .execute("SELECT pg_promote()", &[])
+        .await
+        .expect("it is promoted");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_promoted_standby_that_lags_goes_on_in_a_new_epoch_without_a_restart() {
     let Some(mut primary) = Server::start(&[]) else {
@@ -42,20 +67,7 @@ async fn a_promoted_standby_that_lags_goes_on_in_a_new_epoch_without_a_restart()
             .await
             .expect("it fits");
     }
-    let here = session(&primary.url("")).await;
-    let written: String = here
-        .query_one("SELECT pg_current_wal_lsn()::text", &[])
-        .await
-        .expect("it says so")
-        .get(0);
-    let there = session(&standby.url("")).await;
-    let has = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn");
-    eventually("the standby has it all", async || {
-        let row = there.query_one(&has, &[]).await.ok()?;
-        row.get::<_, Option<bool>>(0)?.then_some(())
-    })
-    .await;
-    drop(there);
+    caught_up(&primary, &standby).await;
     standby.down("INT");
     for version in 3..5 {
         open.store
@@ -67,11 +79,7 @@ async fn a_promoted_standby_that_lags_goes_on_in_a_new_epoch_without_a_restart()
     assert_eq!(lost.position, Position(5));
     primary.down("QUIT");
     standby.up();
-    let promoted = session(&standby.url("")).await;
-    promoted
-        .execute("SELECT pg_promote()", &[])
-        .await
-        .expect("it is promoted");
+    promote(&standby).await;
 
     // Decided on what is lost: a conflict, and nothing is written behind a gap.
     let refused = open.store.commit(appending("1", Exact(Version(5)))).await;
@@ -107,6 +115,41 @@ async fn a_promoted_standby_that_lags_goes_on_in_a_new_epoch_without_a_restart()
     let third = process(&options).await;
     let epochs = third.store.epochs().await.expect("they are read");
     assert_eq!(epochs.len(), 2, "{epochs:?}");
+}
+
+/// Claims failed until somebody committed something: a process whose parts only claimed was stuck for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_process_that_commits_nothing_claims_on_a_promoted_standby() {
+    let Some(mut primary) = Server::start(&[]) else {
+        return;
+    };
+    let mut standby = primary.standby();
+    standby.up();
+    let options = PostgresOptions::new(primary.url_with(&standby));
+    let (open, other) = (process(&options).await, process(&options).await);
+    let before = open.store.claim_relay().await.expect("it is free").fence;
+    caught_up(&primary, &standby).await;
+    primary.down("QUIT");
+    promote(&standby).await;
+
+    // Until it has a connection to the new primary, a claim may fail.
+    let claimed = async || open.store.claim_relay().await.ok();
+    let claim = eventually("the relay is claimed", claimed).await;
+    let epochs = open.store.epochs().await.expect("they are read");
+    assert_eq!(epochs.len(), 2, "{epochs:?}");
+    assert_eq!(claim.fence.store, epochs[1].epoch);
+    assert!(claim.fence.owner > before.owner, "{claim:?} {before:?}");
+    // One epoch was opened, and whoever else stands on the store goes on in it.
+    let claimed = async || other.store.claim_timers().await.ok();
+    let timers = eventually("the timers are claimed", claimed).await;
+    assert_eq!(timers.store, epochs[1].epoch);
+    assert_eq!(other.store.epochs().await.expect("they are read"), epochs);
+    for process in [&open, &other] {
+        process.store.pin_topic(&topic(), 4).await.expect("it fits");
+        let committed = process.store.commit(appending("1", Any)).await;
+        let at = committed.expect("it fits").head;
+        assert_eq!(at.epoch, epochs[1].epoch);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
