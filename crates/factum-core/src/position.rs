@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Timestamp;
+
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -54,6 +56,28 @@ counter!(
     /// One time line of a store. A restore opens a new one, greater than any that was ever used.
     Epoch
 );
+impl Epoch {
+    /// The epoch to open at `at` in a store of which `greatest` is the greatest epoch that is known.
+    ///
+    /// Its number is the time in milliseconds, and greater than `greatest` in any case. For what is known need not be all:
+    /// a restored log has forgotten the epochs that were opened in its lost part. Those were numbered by an earlier time, so
+    /// that none of them is used again.
+    ///
+    /// ```
+    /// # use factum_core::{Epoch, Timestamp};
+    /// let at = Timestamp::from_millis(1_790_000_000_000);
+    /// assert_eq!(Epoch::opened_at(at, Epoch(1)), Epoch(1_790_000_000_000));
+    /// // The clock was put back, or somebody named the last epoch by hand.
+    /// let greatest = Epoch(1_800_000_000_000);
+    /// assert_eq!(Epoch::opened_at(at, greatest), greatest.next());
+    /// ```
+    #[must_use]
+    pub fn opened_at(at: Timestamp, greatest: Self) -> Self {
+        let now = u64::try_from(at.as_millis()).unwrap_or(0);
+        Self(now).max(greatest.next())
+    }
+}
+
 counter!(
     /// The number of times that a role (a partition, a relay, a projection) changed its owner.
     OwnerEpoch
@@ -168,6 +192,17 @@ mod tests {
     fn an_epoch_weighs_more_than_a_position() {
         assert!(At::new(1, 100) < At::new(2, 1));
         assert!(At::ZERO < At::new(1, 1));
+    }
+
+    #[test]
+    fn an_opened_epoch_is_beyond_all_that_are_known_whatever_the_clock_says() {
+        let opened =
+            |millis, greatest| Epoch::opened_at(Timestamp::from_millis(millis), Epoch(greatest)).0;
+        assert_eq!(opened(5_000, 1), 5_000);
+        assert_eq!(opened(5_000, 4_999), 5_000);
+        assert_eq!(opened(5_000, 5_000), 5_001);
+        assert_eq!(opened(5_000, 9_000), 9_001);
+        assert_eq!(opened(-1, 0), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! transaction that writes compares them (`factum.be_durable`). Where they differ, a new epoch is opened before anything
 //! else, so that no position is taken for one of the lost log.
 
-use factum_core::{Env, Error};
+use factum_core::{Env, Epoch, Error};
 use tracing::warn;
 
 use crate::{
@@ -24,11 +24,11 @@ pub(crate) async fn recognise(
 ) -> Result<(), Error> {
     const WHAT: &str = "look which server it is";
     let now = env.now();
-    // As everywhere: no epoch that was opened in the lost part of the log can have the same number.
-    let epoch = u64::try_from(now.as_millis()).unwrap_or(0);
+    // It is made greater than the present one there, where no other can be opened meanwhile.
+    let epoch = Epoch::opened_at(now, Epoch::ZERO);
     let call = schema
         .call("SELECT factum.recognise($1, $2)")
-        .with(signed(epoch))
+        .with(signed(epoch.0))
         .with(micros(now));
     let row = connection.row(&call).await.doing(WHAT)?;
     let reason: Option<String> = row.map_or(Ok(None), |row| column(&row, 0))?;

@@ -349,15 +349,12 @@ fn replace(
         )
         .optional()
         .doing(WHAT)?;
-    let mut epoch = restore
-        .epoch_min
-        .max(Epoch(u64::try_from(restore.at.as_millis()).unwrap_or(0)));
-    let (mut lost, mut before) = (String::new(), 0);
+    let (mut replaced, mut lost, mut before) = (None, String::new(), 0);
     match known {
         None => {}
         Some((known, of)) if known == *number && of == *id => {
             let state = StoreState::open(connection, *number)?;
-            epoch = epoch.max(Epoch(state.epoch().0 + 1));
+            replaced = Some(state.epoch());
             before = state.head.position.0;
             lost = format!(", in place of a log that had reached {}", state.head);
             copy::delete(connection, *number, &name)?;
@@ -376,12 +373,12 @@ fn replace(
     };
     let used = [
         Some(state.epoch()),
+        replaced,
         witnessed.map(|head| head.epoch),
         broker::epoch_of(connection, id)?,
     ];
-    for used in used.into_iter().flatten() {
-        epoch = epoch.max(Epoch(used.0 + 1));
-    }
+    let greatest = used.into_iter().flatten().max().unwrap_or_default();
+    let epoch = Epoch::opened_at(restore.at, greatest).max(restore.epoch_min);
     let reason = format!("restored to {}{lost}: {}", state.head, restore.reason);
     state.open_epoch(connection, epoch, restore.at, &reason)?;
     state.flush(connection)?;

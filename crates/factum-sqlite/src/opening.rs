@@ -376,11 +376,10 @@ fn open_epochs(
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .doing(WHAT)?;
-    let now = Epoch(u64::try_from(at.as_millis()).unwrap_or(0));
     for store in &contents.stores {
         let of = known.and_then(|known| known.heads.iter().find(|of| of.id == store.head.id));
         let greatest = of.map_or(store.head.epoch, |of| of.epoch.max(store.head.epoch));
-        let epoch = now.max(Epoch(greatest.0 + 1));
+        let epoch = Epoch::opened_at(at, greatest);
         let lost = of
             .filter(|of| of.head.position > store.head.head.position)
             .map_or(String::new(), |of| {

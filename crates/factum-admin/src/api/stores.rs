@@ -80,9 +80,10 @@ pub(crate) async fn open_epoch(
 async fn next_epoch(admin: &Admin, service: &RunningService) -> Result<Epoch, Error> {
     let identity = service.store().identity();
     let seen = seen_epoch(&**admin.running().broker(), identity.id).await?;
-    let now = u64::try_from(admin.env().now().as_millis()).unwrap_or(0);
-    let used = identity.epoch.max(seen).0;
-    Ok(Epoch(now.max(used.saturating_add(1))))
+    Ok(Epoch::opened_at(
+        admin.env().now(),
+        identity.epoch.max(seen),
+    ))
 }
 
 /// The greatest epoch of a store that the ends of the topics know.
