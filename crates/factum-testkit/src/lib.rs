@@ -9,6 +9,7 @@
 //! * [`faults`] has stores and brokers that fail, wait and repeat exactly where a test says.
 //! * [`StoreLayer`] makes a store that does some calls in its own way, such as wrong.
 //! * [`Quiet`] waits until all that was started has come to its end.
+//! * `Authority`, with the feature `certificates`, signs certificates for tests of TLS.
 //! * [`engines`] finds the real servers that tests want, and says which were skipped without one.
 //! * [`conformance`] has one suite for each port. Whoever writes an adapter runs it against their own.
 //!
@@ -18,6 +19,10 @@ pub use factum_core::{Layered, StoreLayer};
 
 pub mod broker;
 pub use broker::{MemoryBroker, MemoryTopicsDisk};
+#[cfg(feature = "certificates")]
+mod certificates;
+#[cfg(feature = "certificates")]
+pub use certificates::Authority;
 pub mod conformance;
 pub mod engines;
 mod env;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use factum_core::{Error, ErrorClass};
 use factum_elasticsearch::ElasticsearchOptions;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use factum_testkit::Authority;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -19,39 +19,19 @@ use crate::{
     support::{Place, Process, options_at, orders},
 };
 
-/// An authority, as its certificate and what it signs with.
-struct Authority {
-    certificate: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names are fine");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("there is chance");
-        let certificate = params.self_signed(&key).expect("it signs").pem();
-        Self {
-            certificate,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    /// What lets a server show a certificate for `host`.
-    fn acceptor(&self, host: &str) -> TlsAcceptor {
-        let params = CertificateParams::new(vec![host.to_string()]).expect("it is a name");
-        let key = KeyPair::generate().expect("there is chance");
-        let certificate = params.signed_by(&key, &self.issuer).expect("it signs");
-        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes());
-        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-        let config = ServerConfig::builder_with_provider(ring::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .expect("there are versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, key.expect("it is a key"))
-            .expect("they fit");
-        TlsAcceptor::from(Arc::new(config))
-    }
+/// What lets a server show a certificate for `host`.
+fn acceptor(authority: &Authority, host: &str) -> TlsAcceptor {
+    let (certificate, key) = authority.sign(host);
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes());
+    let chain = vec![certificate.expect("it is a certificate")];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("there are versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key.expect("it is a key"))
+        .expect("they fit");
+    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn ask(place: &Place, options: ElasticsearchOptions) -> Result<(), Error> {
@@ -64,7 +44,7 @@ async fn the_servers_certificate_is_verified() {
     let Some(place) = Place::new() else {
         return;
     };
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, stranger) = (Authority::new("servers"), Authority::new("strangers"));
     let directory = tempfile::tempdir().expect("there is room");
     let put = |name: &str, text: &str| {
         let path = directory.path().join(name);
@@ -78,7 +58,7 @@ async fn the_servers_certificate_is_verified() {
         ("localhost", &other, false),
         ("elsewhere.example", &trusted, false),
     ] {
-        let front = Front::of(&place.url, Some(authority.acceptor(host))).await;
+        let front = Front::of(&place.url, Some(acceptor(&authority, host))).await;
         let address = format!(
             "elasticsearch+https://{}/{}?ca={ca}",
             front.host(),
@@ -89,7 +69,7 @@ async fn the_servers_certificate_is_verified() {
         assert_eq!(asked.is_ok(), fits, "{host}, {ca}: {asked:?}");
         assert_eq!(front.asked("").len(), usize::from(fits));
     }
-    let front = Front::of(&place.url, Some(authority.acceptor("localhost"))).await;
+    let front = Front::of(&place.url, Some(acceptor(&authority, "localhost"))).await;
     let plain = options_at(&format!("http://{}/{}", front.host(), place.prefix));
     ask(&place, plain)
         .await
@@ -113,10 +93,10 @@ async fn users_and_keys_are_shown_to_the_cluster() {
     let Some(place) = Place::new() else {
         return;
     };
-    let authority = Authority::new();
+    let authority = Authority::new("servers");
     let file = tempfile::NamedTempFile::new().expect("there is room");
     std::fs::write(file.path(), &authority.certificate).expect("there is room");
-    let front = Front::of(&place.url, Some(authority.acceptor("localhost"))).await;
+    let front = Front::of(&place.url, Some(acceptor(&authority, "localhost"))).await;
     front.rule(|asked| match asked.authorization.as_deref() {
         // factum:s@fe, and a key.
         Some("Basic ZmFjdHVtOnNAZmU=" | "ApiKey a2V5OnNlY3JldA==") => Verdict::Pass,

@@ -4,41 +4,12 @@ use std::time::Duration;
 
 use factum_core::{Broker, Error, Headers, Key, Outgoing, Topic, TopicPartition, TopicSpec};
 use factum_kafka::{Kafka, KafkaOptions};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use factum_testkit::Authority;
 
 use crate::{
     server::{PASSWORD, Server, USER},
     support::now,
 };
-
-/// An authority, as its certificate and what it signs with.
-struct Authority {
-    certificate: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap().pem();
-        Self {
-            certificate,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    /// A certificate for a host or a user, and its key.
-    fn sign(&self, name: &str) -> (String, String) {
-        let mut params = CertificateParams::new(vec![name.to_string()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        (certificate, key.serialize_pem())
-    }
-}
 
 async fn connect(url: &str) -> Result<Kafka, Error> {
     let options = KafkaOptions::parse(url).unwrap();

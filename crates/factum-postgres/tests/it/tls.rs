@@ -2,43 +2,12 @@
 
 use factum_core::Store as _;
 use factum_postgres::{Postgres, PostgresOptions};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use factum_testkit::Authority;
 
 use crate::{
     server::Server,
     support::{env, service},
 };
-
-/// An authority, as its certificate and what it signs with.
-struct Authority {
-    certificate: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names are fine");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("there is chance");
-        let certificate = params.self_signed(&key).expect("it signs").pem();
-        Self {
-            certificate,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    /// A certificate for a host or a user, and its key.
-    fn sign(&self, name: &str) -> (String, String) {
-        let mut params = CertificateParams::new(vec![name.to_string()]).expect("it is a name");
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("there is chance");
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .expect("it signs")
-            .pem();
-        (certificate, key.serialize_pem())
-    }
-}
 
 async fn connect(url: String) -> Result<(), factum_core::Error> {
     let postgres = Postgres::new(&PostgresOptions::new(url))?;
@@ -48,7 +17,7 @@ async fn connect(url: String) -> Result<(), factum_core::Error> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_servers_certificate_is_verified_as_far_as_the_address_says() {
-    let authority = Authority::new();
+    let authority = Authority::new("servers");
     for (host, fits) in [("localhost", true), ("elsewhere.example", false)] {
         let Some(mut server) = Server::start(&[]) else {
             return;
@@ -60,7 +29,7 @@ async fn the_servers_certificate_is_verified_as_far_as_the_address_says() {
         server.down("INT");
         server.up();
         let trusted = server.put("root.crt", &authority.certificate);
-        let stranger = server.put("stranger.crt", &Authority::new().certificate);
+        let stranger = server.put("stranger.crt", &Authority::new("strangers").certificate);
         for (parameters, expected) in [
             ("sslmode=disable".to_string(), true),
             ("sslmode=prefer".to_string(), true),
@@ -114,7 +83,7 @@ async fn who_shows_the_right_certificate_needs_no_password() {
     let Some(mut server) = Server::start(&[]) else {
         return;
     };
-    let (servers, users) = (Authority::new(), Authority::new());
+    let (servers, users) = (Authority::new("servers"), Authority::new("users"));
     let (certificate, key) = servers.sign("localhost");
     server.put("server.crt", &certificate);
     server.put("server.key", &key);

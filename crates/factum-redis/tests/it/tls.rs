@@ -2,40 +2,9 @@
 
 use factum_core::{Error, ErrorClass};
 use factum_redis::{RedisOptions, RedisViews};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use factum_testkit::Authority;
 
 use crate::{server::Server, shelf::Owner, support::Place};
-
-/// An authority, as its certificate and what it signs with.
-struct Authority {
-    certificate: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names are fine");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("there is chance");
-        let certificate = params.self_signed(&key).expect("it signs").pem();
-        Self {
-            certificate,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    /// A certificate for a host or a user, and its key.
-    fn sign(&self, name: &str) -> (String, String) {
-        let mut params = CertificateParams::new(vec![name.to_string()]).expect("it is a name");
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("there is chance");
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .expect("it signs")
-            .pem();
-        (certificate, key.serialize_pem())
-    }
-}
 
 /// A server that speaks TLS only, with a certificate for `host`.
 fn dressed(authority: &Authority, users: &Authority, host: &str, wants: &str) -> Option<Server> {
@@ -60,7 +29,7 @@ async fn connect(url: &str) -> Result<(), Error> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_servers_certificate_and_name_are_verified() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, stranger) = (Authority::new("servers"), Authority::new("strangers"));
     for (host, fits) in [("localhost", true), ("elsewhere.example", false)] {
         let Some(server) = dressed(&authority, &authority, host, "no") else {
             return;
@@ -100,7 +69,7 @@ async fn the_servers_certificate_and_name_are_verified() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_may_want_a_certificate_of_ours() {
-    let (servers, users) = (Authority::new(), Authority::new());
+    let (servers, users) = (Authority::new("servers"), Authority::new("users"));
     let Some(server) = dressed(&servers, &users, "localhost", "yes") else {
         return;
     };
