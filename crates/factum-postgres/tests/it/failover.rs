@@ -6,17 +6,8 @@ use factum_postgres::PostgresOptions;
 
 use crate::{
     server::Server,
-    support::{Process, WAIT_MAX, appending, env, eventually, log, service, session, topic},
+    support::{WAIT_MAX, appending, env, eventually, log, process, service, session, topic},
 };
-
-async fn process(options: &PostgresOptions) -> Process {
-    let postgres = factum_postgres::Postgres::new(options).expect("the address is right");
-    let store = postgres
-        .store(&service(), &env())
-        .await
-        .expect("the store opens");
-    Process { postgres, store }
-}
 
 /// Waits until a standby has all that its primary has written.
 async fn caught_up(primary: &Server, standby: &Server) {

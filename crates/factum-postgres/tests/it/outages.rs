@@ -8,18 +8,9 @@ use tokio::time::timeout;
 
 use crate::{
     server::Server,
-    support::{Process, WAIT_MAX, appending, env, eventually, log, service, session, topic},
+    support::{WAIT_MAX, appending, env, eventually, log, process, service, session, topic},
 };
 use ExpectedVersion::{Any, Exact};
-
-async fn process(options: &PostgresOptions) -> Process {
-    let postgres = factum_postgres::Postgres::new(options).expect("the address is right");
-    let store = postgres
-        .store(&service(), &env())
-        .await
-        .expect("the store opens");
-    Process { postgres, store }
-}
 
 /// Commits wait for a standby that never comes, in the middle of COMMIT, and are killed there: they are stored, and nobody
 /// has said so.
@@ -217,7 +208,7 @@ async fn a_statement_that_takes_too_long_is_given_up_and_harms_nobody() {
         .options()
         .statement_max(Duration::from_millis(300))
         .patience(Duration::from_millis(900));
-    let open = place.process_with(options).await;
+    let open = process(&options).await;
     open.store
         .pin_topic(&topic(), 4)
         .await

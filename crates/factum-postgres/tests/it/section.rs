@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::{
     proxy::Proxy,
-    support::{Place, WAIT_MAX, appending, eventually, log, session, stream, topic},
+    support::{Place, WAIT_MAX, appending, eventually, log, process, session, stream, topic},
 };
 use ExpectedVersion::{Any, Exact};
 
@@ -332,15 +332,12 @@ async fn a_process_that_stops_inside_the_section_holds_up_nobody_for_long_and_wa
     let Some(place) = Place::new() else { return };
     let proxy = Proxy::to(&place.url).await;
     let idle = Duration::from_millis(500);
-    let stopping = place
-        .process_with(
-            factum_postgres::PostgresOptions::new(&proxy.url)
-                .schema_prefix(&place.prefix)
-                .idle_max(idle)
-                .poll(WAIT_MAX)
-                .patience(WAIT_MAX),
-        )
-        .await;
+    let options = factum_postgres::PostgresOptions::new(&proxy.url)
+        .schema_prefix(&place.prefix)
+        .idle_max(idle)
+        .poll(WAIT_MAX)
+        .patience(WAIT_MAX);
+    let stopping = process(&options).await;
     let other = place.process().await;
     other
         .store

@@ -58,18 +58,9 @@ impl Place {
         PostgresOptions::new(&self.url).schema_prefix(&self.prefix)
     }
 
-    /// What a process is: a pool, a writer and a listener of its own.
+    /// A process that uses its store.
     pub(crate) async fn process(&self) -> Process {
-        self.process_with(self.options()).await
-    }
-
-    pub(crate) async fn process_with(&self, options: PostgresOptions) -> Process {
-        let postgres = Postgres::new(&options).expect("the address is right");
-        let store = postgres
-            .store(&service(), &env())
-            .await
-            .expect("the store opens");
-        Process { postgres, store }
+        process(&self.options()).await
     }
 }
 
@@ -99,10 +90,20 @@ impl Drop for Place {
     }
 }
 
-/// A process that uses a store, as far as the server can tell.
+/// A process that uses a store, as far as the server can tell: a pool, a writer and a listener of its own.
 pub(crate) struct Process {
     pub(crate) postgres: Postgres,
     pub(crate) store: Arc<PostgresStore>,
+}
+
+/// A process whose store is where `options` say.
+pub(crate) async fn process(options: &PostgresOptions) -> Process {
+    let postgres = Postgres::new(options).expect("the address is right");
+    let store = postgres
+        .store(&service(), &env())
+        .await
+        .expect("the store opens");
+    Process { postgres, store }
 }
 
 /// The one time of these tests.
