@@ -71,7 +71,8 @@ pub struct ViewDefinition {
     /// Which fields are searched together: each index serves queries that fix its first fields and sort
     /// by the next.
     pub indexes: Vec<Vec<String>>,
-    /// The fields whose words [`Query::words`] looks for, where the engine can do that.
+    /// The members of the document, texts, whose words [`Query::words`] looks for, where the engine can do that. They need
+    /// not be declared fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub searched: Vec<String>,
 }
@@ -105,10 +106,10 @@ impl ViewDefinition {
         self
     }
 
-    /// Lets full-text queries look into declared fields of text, where the engine can do that.
+    /// Lets full-text queries look into these top-level members of the documents, texts, where the engine can do that.
     #[must_use]
-    pub fn searched<const N: usize>(mut self, fields: [&str; N]) -> Self {
-        self.searched.extend(fields.map(String::from));
+    pub fn searched<const N: usize>(mut self, members: [&str; N]) -> Self {
+        self.searched.extend(members.map(String::from));
         self
     }
 
@@ -125,11 +126,12 @@ impl ViewDefinition {
     /// # Errors
     ///
     /// Class poison: a field with an odd name, a field declared twice, an index over undeclared fields, words looked for
-    /// in what is not text.
+    /// in what has an odd name or is not text.
     pub fn validate(&self) -> Result<(), Error> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let odd = |name: &str| name.is_empty() || !name.chars().all(plain) || name.len() > 60;
         for (index, field) in self.fields.iter().enumerate() {
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if field.name.is_empty() || !field.name.chars().all(plain) || field.name.len() > 60 {
+            if odd(&field.name) {
                 return Err(self.poison(&format!(
                     "field `{}` must be 1 to 60 letters, digits or `_`",
                     field.name
@@ -145,8 +147,13 @@ impl ViewDefinition {
         for name in self.indexes.iter().flatten() {
             self.declared(name)?;
         }
-        for name in &self.searched {
-            if self.declared(name)? != FieldKind::Text {
+        for (index, name) in self.searched.iter().enumerate() {
+            if odd(name) || self.searched[..index].contains(name) {
+                return Err(self.poison(&format!(
+                    "what is searched, `{name}`, must be 1 to 60 letters, digits or `_`, and another each"
+                )));
+            }
+            if self.kind(name).is_some_and(|kind| kind != FieldKind::Text) {
                 return Err(self.poison(&format!("field `{name}` is not text, and has no words")));
             }
         }
@@ -182,10 +189,7 @@ impl ViewDefinition {
     ///
     /// Class poison when the document is not an object or a field holds something else than declared.
     pub fn extract(&self, document: &Json) -> Result<Vec<Value>, Error> {
-        let mut text = serde_json::Deserializer::from_str(document.as_str());
-        let members = extract::Declared(&self.fields).deserialize(&mut text);
-        let members = members
-            .map_err(|error| self.poison("a document must be an object").caused_by(error))?;
+        let members = self.members(document, &self.fields)?;
         let value = |(field, member): (&Field, serde_json::Value)| {
             Value::of(&member, field.kind).ok_or_else(|| {
                 self.poison(&format!(
@@ -195,6 +199,36 @@ impl ViewDefinition {
             })
         };
         self.fields.iter().zip(members).map(value).collect()
+    }
+
+    /// The texts of `document` whose words are looked for, in the order in which they were named.
+    ///
+    /// # Errors
+    ///
+    /// Class poison when the document is not an object or one of them is something else than text.
+    pub fn texts(&self, document: &Json) -> Result<Vec<Option<String>>, Error> {
+        let field = |name: &String| Field {
+            name: name.clone(),
+            kind: FieldKind::Text,
+        };
+        let fields: Vec<_> = self.searched.iter().map(field).collect();
+        let text = |(field, member): (&Field, serde_json::Value)| match member {
+            serde_json::Value::Null => Ok(None),
+            serde_json::Value::String(text) => Ok(Some(text)),
+            other => Err(self.poison(&format!(
+                "`{}` is searched for words, and is not text: {other}",
+                field.name
+            ))),
+        };
+        let members = self.members(document, &fields)?;
+        fields.iter().zip(members).map(text).collect()
+    }
+
+    /// Members of `document`, in the order of the fields that name them; null where there is none.
+    fn members(&self, document: &Json, fields: &[Field]) -> Result<Vec<serde_json::Value>, Error> {
+        let mut text = serde_json::Deserializer::from_str(document.as_str());
+        let members = extract::Declared(fields).deserialize(&mut text);
+        members.map_err(|error| self.poison("a document must be an object").caused_by(error))
     }
 }
 
@@ -436,6 +470,20 @@ mod tests {
             .field("user_id", FieldKind::Text)
             .field("total", FieldKind::Integer)
             .index(["user_id", "total"])
+    }
+
+    #[test]
+    fn texts_are_taken_from_documents_declared_or_not() {
+        let orders = orders().searched(["user_id", "note"]);
+        orders.validate().unwrap();
+        let texts = |json: &str| orders.texts(&Json::parse(json).unwrap());
+        let note = || Some(String::from("green tea"));
+        assert_eq!(
+            texts(r#"{"note":"green tea","total":1}"#).unwrap(),
+            [None, note()]
+        );
+        assert!(texts(r#"{"note":1}"#).unwrap_err().is_poison());
+        assert!(texts("[]").unwrap_err().is_poison());
     }
 
     #[test]

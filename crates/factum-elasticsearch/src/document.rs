@@ -53,18 +53,37 @@ pub(crate) fn key(view: &ViewName, id: &str) -> String {
     format!("h/{view}/{}", hash(id.as_bytes(), 32))
 }
 
-/// A row as it is written: its document and values, or a tombstone.
+/// What a row is found by.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Found {
+    /// The values of the declared fields.
+    pub(crate) values: Vec<Value>,
+    /// The texts whose words are looked for.
+    pub(crate) texts: Vec<Option<String>>,
+}
+
+impl Found {
+    /// What a row with this document is found by.
+    pub(crate) fn of(definition: &ViewDefinition, document: &Json) -> Result<Self, Error> {
+        Ok(Self {
+            values: definition.extract(document)?,
+            texts: definition.texts(document)?,
+        })
+    }
+}
+
+/// A row as it is written: its document and what it is found by, or a tombstone.
 pub(crate) fn source(
     id: &str,
     definition: &ViewDefinition,
-    content: Option<(&Json, &[Value])>,
+    content: Option<(&Json, &Found)>,
 ) -> Map<String, Member> {
     let mut source = Map::new();
     let mut put = |name: String, value: Member| {
         source.insert(name, value);
     };
     put(ID.into(), id.into());
-    let Some((document, values)) = content else {
+    let Some((document, Found { values, texts })) = content else {
         return source;
     };
     let fields = Fields::of(&definition.name);
@@ -86,12 +105,8 @@ pub(crate) fn source(
         };
         put(fields.value(name), value);
     }
-    for name in &definition.searched {
-        let index = definition
-            .fields
-            .iter()
-            .position(|field| field.name == *name);
-        if let Some(Value::Text(text)) = index.and_then(|index| values.get(index)) {
+    for (name, text) in definition.searched.iter().zip(texts) {
+        if let Some(text) = text {
             put(fields.words(name), text.as_str().into());
         }
     }
@@ -166,18 +181,15 @@ mod tests {
             .field("text", FieldKind::Text)
             .field("number", FieldKind::Integer)
             .field("flag", FieldKind::Boolean)
-            .searched(["text"])
+            .searched(["text", "note"])
     }
 
     #[test]
     fn a_row_comes_back_byte_for_byte() {
         let document =
             Json::parse("{\"number\": 12345678901234567890.10,\n \"deep\":[1.50]}").unwrap();
-        let source = source(
-            "1",
-            &definition(),
-            Some((&document, &[Value::Null, Value::Null, Value::Null])),
-        );
+        let found = Found::of(&definition(), &Json::parse("{}").unwrap()).unwrap();
+        let source = source("1", &definition(), Some((&document, &found)));
         let kept: Kept = serde_json::from_value(source.into()).unwrap();
         let row = kept.row(7).unwrap().unwrap();
         assert_eq!((row.document, row.version), (document, Position(7)));
@@ -185,22 +197,17 @@ mod tests {
 
     #[test]
     fn a_value_that_is_missing_is_written_as_such() {
-        let values = [
-            Value::Text("a b".into()),
-            Value::Null,
-            Value::Boolean(false),
-        ];
-        let source = Member::Object(source(
-            "1",
-            &definition(),
-            Some((&Json::parse("{}").unwrap(), &values)),
-        ));
+        let document = Json::parse(r#"{"text":"a b","flag":false,"note":"c"}"#).unwrap();
+        let found = Found::of(&definition(), &document).unwrap();
+        let source = Member::Object(source("1", &definition(), Some((&document, &found))));
         let fields = Fields::of(&ViewName::of("orders"));
-        let mut expected = serde_json::json!({ "id": "1", "view": "orders", "document": "{}" });
+        let mut expected =
+            serde_json::json!({ "id": "1", "view": "orders", "document": document.as_str() });
         for (field, value) in [
             (fields.value("text"), "a b".into()),
             (fields.null("text"), "0".into()),
             (fields.words("text"), "a b".into()),
+            (fields.words("note"), "c".into()),
             (fields.value("number"), 0.into()),
             (fields.null("number"), "1".into()),
             (fields.value("flag"), "false".into()),

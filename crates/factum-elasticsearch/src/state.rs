@@ -7,14 +7,13 @@
 use std::collections::BTreeMap;
 
 use factum_core::{
-    At, Epoch, Error, Fence, Json, OwnerEpoch, Position, ProjectionName, Value, ViewDefinition,
-    ViewName,
+    At, Epoch, Error, Fence, Json, OwnerEpoch, Position, ProjectionName, ViewDefinition, ViewName,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     bulk::Written,
-    document::{check_id, key, source},
+    document::{Found, check_id, key, source},
 };
 
 /// The state of a generation.
@@ -142,11 +141,11 @@ impl Rows {
             let definition = definitions
                 .get(&view)
                 .ok_or_else(|| missing(view.as_str()))?;
-            let values: Option<Vec<Value>> = document
+            let found = document
                 .as_ref()
-                .map(|document| definition.extract(document))
+                .map(|document| Found::of(definition, document))
                 .transpose()?;
-            let content = document.as_ref().zip(values.as_deref());
+            let content = document.as_ref().zip(found.as_ref());
             Ok(Written {
                 key: key(&view, &id),
                 version: version.0,

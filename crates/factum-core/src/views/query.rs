@@ -74,7 +74,7 @@ impl Comparison {
 pub struct Query {
     /// What rows must meet, all of it.
     pub filter: Vec<Comparison>,
-    /// Words that rows must have, all of them, in any of the fields that are [searched](ViewDefinition::searched): as the
+    /// Words that rows must have, all of them, in any of the texts that are [searched](ViewDefinition::searched): as the
     /// engine takes texts apart into words. Answered by engines with
     /// [full text](super::ViewsCapabilities::full_text), and refused by others.
     pub words: Option<String>,
@@ -191,7 +191,7 @@ impl Query {
             |what: String| Err(Error::poison(format!("view `{}`: {what}", definition.name)));
         if let Some(words) = &self.words {
             if definition.searched.is_empty() {
-                return refuse("no field is declared whose words could be looked for".into());
+                return refuse("it doesn't say whose words are looked for".into());
             }
             if words.len() > WORDS_BYTES_MAX {
                 return refuse(format!(
@@ -301,13 +301,9 @@ mod tests {
                 .unwrap_err()
                 .is_poison()
         );
-        assert!(
-            orders()
-                .searched(["other"])
-                .validate()
-                .unwrap_err()
-                .is_poison()
-        );
+        for odd in ["", "a b", "주문"] {
+            assert!(orders().searched([odd]).validate().unwrap_err().is_poison());
+        }
     }
 
     #[test]

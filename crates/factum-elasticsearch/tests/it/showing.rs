@@ -81,53 +81,6 @@ async fn a_row_comes_back_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn words_are_found_in_any_order_and_language() {
-    let Some(place) = Place::new() else {
-        return;
-    };
-    let (process, mut owner) = Process::owner(&place).await;
-    let rows = [
-        ("1", r#"{"name":"Kim Minsu, green tea","total":3}"#),
-        ("2", r#"{"name":"green TEA pot","total":1}"#),
-        ("3", r#"{"name":"김민수 녹차 주전자","total":2}"#),
-        ("4", r#"{"name":null,"total":2}"#),
-        ("5", "{}"),
-    ];
-    let rows = rows.map(|(id, document)| put(id, 1, document));
-    owner
-        .apply(1, rows.into_iter().chain([activate()]).collect())
-        .await
-        .expect("it is the owner");
-    for (words, expected) in [
-        ("tea", vec!["2", "1"]),
-        ("TEA Green", vec!["2", "1"]),
-        ("pot tea", vec!["2"]),
-        ("kim pot", vec![]),
-        ("te", vec![]),
-        ("녹차", vec!["3"]),
-        ("!?", vec![]),
-        ("name:tea OR 1", vec![]),
-        ("", vec![]),
-    ] {
-        let query = Query::all().words(words).sort("total");
-        assert_eq!(process.ids(&query).await, expected, "{words}");
-        let counted = process.views.count(&view(), Some(1), &query, 10).await;
-        assert_eq!(counted.expect("rows are counted"), expected.len() as u64);
-    }
-    let query = Query::all().words("tea").equal("total", 3);
-    assert_eq!(process.ids(&query).await, ["1"]);
-    // Page by page, too.
-    let first = Query::all().words("tea").sort("total").limit(1);
-    let page = process
-        .views
-        .query(&view(), Some(1), &first)
-        .await
-        .expect("rows are found");
-    let behind = first.clone().after(page.next.expect("there is more"));
-    assert_eq!(process.ids(&behind).await, ["1"]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_texts_are_equal_only_to_themselves() {
     let Some(place) = Place::new() else {
         return;

@@ -56,6 +56,7 @@ macro_rules! views_suite {
                 filters_hold_together,
                 fields_that_are_not_declared_are_refused,
                 counting_stops_at_the_cap,
+                words_are_found_where_the_engine_can,
             ],
             paging: [
                 pages_by_cursor_hold_every_row_once,

@@ -1,10 +1,13 @@
 //! The rows of views: by generation, with their versions and tombstones.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use factum_core::{
-    Comparison, Cursor, Error, Json, Page, Position, ProjectionName, Query, Row, Rows, Value,
-    ViewDefinition, ViewName, ViewRef,
+    Cursor, Error, Json, Page, Position, ProjectionName, Query, Row, Rows, Value, ViewDefinition,
+    ViewName, ViewRef,
 };
 
 /// All views.
@@ -155,6 +158,7 @@ impl Tables {
 impl Table {
     /// The values of the declared fields in a document.
     pub(super) fn extract(&self, document: &Json) -> Result<Vec<Value>, Error> {
+        self.definition.texts(document)?;
         self.definition.extract(document)
     }
 
@@ -177,9 +181,11 @@ impl Table {
         })
     }
 
-    /// The rows that meet a filter of declared fields, by id.
-    fn matching<'a>(&'a self, filter: &'a [Comparison]) -> impl Iterator<Item = Found<'a>> {
-        let compared: Vec<_> = filter
+    /// The rows that meet a query's filter and have its words, by id.
+    fn matching<'a>(&'a self, query: &'a Query) -> impl Iterator<Item = Found<'a>> {
+        let wanted = query.words.as_deref().map(words);
+        let compared: Vec<_> = query
+            .filter
             .iter()
             .map(|wanted| (self.index(&wanted.field), wanted))
             .collect();
@@ -196,7 +202,21 @@ impl Table {
             compared
                 .iter()
                 .all(|(index, wanted)| wanted.holds(&row.values[*index]))
+                && wanted
+                    .as_ref()
+                    .is_none_or(|wanted| self.has(row.document, wanted))
         })
+    }
+
+    /// Whether the texts of a document that are searched have all of these words; none of them are in none.
+    fn has(&self, document: &Json, wanted: &BTreeSet<String>) -> bool {
+        let texts = self.definition.texts(document).unwrap_or_default();
+        let there: BTreeSet<_> = texts
+            .iter()
+            .flatten()
+            .flat_map(|text| words(text))
+            .collect();
+        !wanted.is_empty() && wanted.is_subset(&there)
     }
 
     fn index(&self, field: &str) -> usize {
@@ -210,14 +230,14 @@ impl Table {
 
     /// How many rows meet the query's filter, counting no further than `cap`.
     pub(super) fn count(&self, query: &Query, cap: u64) -> Result<u64, Error> {
-        query.validate(&self.definition)?;
+        query.validate_with_words(&self.definition)?;
         let cap = usize::try_from(cap).unwrap_or(usize::MAX);
-        Ok(self.matching(&query.filter).take(cap).count() as u64)
+        Ok(self.matching(query).take(cap).count() as u64)
     }
 
     /// A page of rows.
     pub(super) fn query(&self, query: &Query) -> Result<Rows, Error> {
-        query.validate(&self.definition)?;
+        query.validate_with_words(&self.definition)?;
         let sort = query
             .sort
             .as_ref()
@@ -236,10 +256,7 @@ impl Table {
                 _ => by_value.then(by_id).reverse(),
             }
         };
-        let mut found: Vec<_> = self
-            .matching(&query.filter)
-            .map(|row| (value(&row), row))
-            .collect();
+        let mut found: Vec<_> = self.matching(query).map(|row| (value(&row), row)).collect();
         found.sort_by(|(a, left), (b, right)| order((a.as_ref(), left.id), (b.as_ref(), right.id)));
         let limit = query.limit as usize;
         let skipped = match &query.page {
@@ -267,4 +284,12 @@ impl Table {
             next: page.last().filter(|_| more).map(cursor),
         })
     }
+}
+
+/// The words of a text, in small letters: what stands between all that is neither letter nor digit.
+fn words(text: &str) -> BTreeSet<String> {
+    text.split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
 }

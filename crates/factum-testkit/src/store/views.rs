@@ -16,7 +16,7 @@ impl Views for MemoryViews {
     fn capabilities(&self) -> ViewsCapabilities {
         ViewsCapabilities {
             atomic: true,
-            full_text: false,
+            full_text: true,
         }
     }
 

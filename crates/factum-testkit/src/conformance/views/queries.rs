@@ -377,3 +377,58 @@ pub async fn counting_stops_at_the_cap(harness: &dyn StoreHarness) {
         );
     }
 }
+
+/// Rows have all words of a query, wherever in what is searched; and where the engine looks for none, it says so.
+pub async fn words_are_found_where_the_engine_can(harness: &dyn StoreHarness) {
+    let shelf = Shelf::create(harness).await;
+    shelf
+        .fill([
+            (
+                "1",
+                r#"{"text":"Kim Minsu","note":"green tea, pot","number":3}"#,
+            ),
+            ("2", r#"{"text":"Lee","note":"Green TEA","number":1}"#),
+            ("3", r#"{"text":"김민수","note":"녹차 주전자","number":2}"#),
+            ("4", r#"{"text":null,"number":2}"#),
+            ("5", r#"{"other":"tea"}"#),
+        ])
+        .await;
+    let all = |words: &str| Query::all().words(words).sort("number");
+    if !shelf.views().capabilities().full_text {
+        let (view, query) = (&shelf.view.view, all("tea"));
+        let error = shelf.views().query(view, None, &query).await;
+        let error = error.expect_err("nobody looks for words");
+        assert_eq!(error.class(), ErrorClass::Poison, "{error}");
+        assert!(error.to_string().contains("full text"), "{error}");
+        let error = shelf.views().count(view, None, &query, 10).await;
+        assert!(error.expect_err("nobody looks for words").is_poison());
+        return;
+    }
+    for (words, expected) in [
+        ("tea", ["2", "1"].as_slice()),
+        ("TEA Green", &["2", "1"]),
+        ("pot kim", &["1"]),
+        ("lee pot", &[]),
+        ("te", &[]),
+        ("녹차", &["3"]),
+        ("!?", &[]),
+        ("", &[]),
+        ("text:kim OR lee", &[]),
+    ] {
+        assert_eq!(shelf.all(&all(words).limit(1)).await, expected, "{words}");
+        let counted = shelf
+            .views()
+            .count(&shelf.view.view, None, &all(words), 10)
+            .await;
+        assert_eq!(counted.expect("rows are counted"), expected.len() as u64);
+    }
+    assert_eq!(shelf.ids(&all("tea").equal("number", 3)).await, ["1"]);
+    shelf
+        .write(vec![
+            shelf.put("1", 2, r#"{"note":"coffee"}"#),
+            shelf.delete("2", 2),
+        ])
+        .await;
+    assert_eq!(shelf.ids(&all("tea")).await, Vec::<String>::new());
+    assert_eq!(shelf.ids(&all("coffee")).await, ["1"]);
+}

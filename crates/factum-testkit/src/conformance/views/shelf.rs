@@ -16,6 +16,7 @@ pub(crate) fn definition(name: &str) -> ViewDefinition {
         .field("flag", FieldKind::Boolean)
         .index(["flag", "number"])
         .index(["text"])
+        .searched(["text", "note"])
 }
 
 /// The projection that keeps a view of this suite.
