@@ -248,7 +248,7 @@ impl Index {
     pub(crate) async fn set_state(
         &self,
         before: Option<&Stored>,
-        state: State,
+        mut state: State,
     ) -> Result<Option<Stored>, Error> {
         let condition = match before {
             None => "op_type=create".into(),
@@ -257,7 +257,15 @@ impl Index {
             }
         };
         let path = format!("_doc/{STATE_KEY}?{condition}&require_alias=true");
+        // Rows that are put aside don't stand in it as well.
+        let mut aside = Vec::new();
+        if let Some(plan) = state.plan.as_mut().filter(|plan| plan.parts.is_some()) {
+            aside = std::mem::take(&mut plan.rows);
+        }
         let body = json!({ MARK: state });
+        if let Some(plan) = &mut state.plan {
+            plan.rows.append(&mut aside);
+        }
         lock(&self.held).take();
         let reply = self.ask(Method::PUT, &path, Some(&body)).await?;
         if reply.status == StatusCode::CONFLICT {
@@ -275,7 +283,7 @@ impl Index {
     }
 
     /// One of our own documents, and what is in it.
-    async fn document(&self, key: &str) -> Result<Option<(Document, Value)>, Error> {
+    pub(crate) async fn document(&self, key: &str) -> Result<Option<(Document, Value)>, Error> {
         let reply = self.ask(Method::GET, &format!("_doc/{key}"), None).await?;
         if reply.status == StatusCode::NOT_FOUND {
             return Ok(None);

@@ -14,6 +14,7 @@ mod index;
 mod mapping;
 mod names;
 mod options;
+mod parts;
 mod places;
 mod search;
 mod state;

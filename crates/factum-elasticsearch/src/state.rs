@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bulk::Written,
     document::{Found, check_id, key, source},
+    parts::Parts,
 };
 
 /// The state of a generation.
@@ -39,7 +40,10 @@ pub(crate) struct Plan {
     pub(crate) to: At,
     /// Whether readers see the generation from then on.
     pub(crate) activate: bool,
+    /// The rows; in the cluster none where they are put aside.
     pub(crate) rows: Vec<Written>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parts: Option<Parts>,
 }
 
 /// A state as it is stored, with what its next change is on condition of.
@@ -179,6 +183,7 @@ mod tests {
             to: At::new(1, 9),
             activate: true,
             rows: Vec::new(),
+            parts: None,
         };
         let old = State {
             checkpoint: At::new(1, 7),

@@ -17,6 +17,7 @@ use crate::{
     document::{Kept, check_id, key},
     index::Index,
     names::{self, Names},
+    parts,
     places::Places,
     search::{self, Found, WINDOW_ROWS},
     state::{Plan, Rows as Batch, State, Stored},
@@ -139,7 +140,12 @@ impl StoreViews {
         }
         let rows = rows.written(&definitions)?;
         let to = input.to;
-        Ok((!empty).then_some(Plan { to, activate, rows }))
+        Ok((!empty).then_some(Plan {
+            to,
+            activate,
+            rows,
+            parts: None,
+        }))
     }
 
     /// Writes what a state says is being written, and then that it is there. `Ok(None)`: somebody else has claimed the
@@ -148,11 +154,12 @@ impl StoreViews {
         &self,
         names: &Names,
         index: &Index,
-        stored: Stored,
+        mut stored: Stored,
     ) -> Result<Option<Stored>, Error> {
-        let Some(plan) = &stored.state.plan else {
+        let Some(mut plan) = stored.state.plan.take() else {
             return Ok(Some(stored));
         };
+        parts::fetch(index, &mut plan).await?;
         index.wrote();
         let patience = self.places.options.patience;
         bulk::write(&self.places.client, &index.alias, &plan.rows, patience)
@@ -164,8 +171,15 @@ impl StoreViews {
             index.show_all().await?;
             self.places.activate(names, index).await?;
         }
-        let done = stored.state.clone().done();
-        index.set_state(Some(&stored), done).await
+        let done = State {
+            checkpoint: plan.to,
+            ..stored.state.clone()
+        };
+        let written = index.set_state(Some(&stored), done).await?;
+        if written.is_some() {
+            parts::drop_parts(index, &plan).await;
+        }
+        Ok(written)
     }
 
     /// Why a write on condition of a state was refused: what speaks against it now.
@@ -237,7 +251,10 @@ impl StoreViews {
         let stored = stored.ok_or_else(gone)?;
         let mut state = stored.state.clone();
         match plan {
-            Some(plan) => state.plan = Some(plan),
+            Some(mut plan) => {
+                parts::put_aside(index, state.owner, &mut plan).await?;
+                state.plan = Some(plan);
+            }
             None => state.checkpoint = input.to,
         }
         let Some(stored) = index.set_state(Some(&stored), state).await? else {

@@ -143,3 +143,39 @@ async fn many_rows_go_in_requests_of_bounded_size() {
     assert!(bulks.iter().all(|bulk| bulk.body.len() <= 5 << 20));
     assert_eq!(process.ids(&Query::all().equal("total", 7)).await.len(), 40);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_is_too_large_for_one_document_is_finished_as_well() {
+    let Some(place) = Place::new() else {
+        return;
+    };
+    let (front, stopped, next) = two(&place).await;
+    let mut old = stopped.claim().await;
+    front.rule(|asked| {
+        if asked.path.contains("_bulk") {
+            Verdict::Cut
+        } else {
+            Verdict::Pass
+        }
+    });
+    let large = format!("{{\"total\":7,\"note\":\"{}\"}}", "x".repeat(400_000));
+    let rows = (0..40).map(|id| put(&format!("{id:02}"), 1, &large));
+    let cut = old.apply(1, rows.chain([activate()]).collect()).await;
+    cut.expect_err("it was cut off");
+    let largest = front
+        .asked("_doc/")
+        .iter()
+        .map(|asked| asked.body.len())
+        .max();
+    assert!(
+        largest < Some(10 << 20),
+        "{largest:?} bytes of 16 MB in one document"
+    );
+    let new = next.claim().await;
+    assert_eq!(new.claim.checkpoint, new.at(1));
+    assert_eq!(next.ids(&Query::all()).await.len(), 40);
+    let index = place.indexes().await.remove(0);
+    place.ask("POST", &format!("/{index}/_refresh"), "").await;
+    let left = place.ask("GET", &format!("/{index}/_count"), "").await;
+    assert_eq!(left["count"], 42, "40 rows, a definition and the state");
+}
