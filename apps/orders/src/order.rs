@@ -13,7 +13,9 @@ pub use imports::knows_user;
 mod reactors;
 mod view;
 pub(crate) use view::KeepOrders;
-pub use view::{BUYERS, BuyerRow, LEVELS, LevelRow, ORDERS, OrderRow, PAGE_ORDERS, by_user};
+pub use view::{
+    BUYERS, BuyerRow, LEVELS, LevelRow, ORDERS, OrderRow, PAGE_ORDERS, by_user, by_words,
+};
 
 use factum::{RetryPolicy, Service};
 

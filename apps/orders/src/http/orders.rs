@@ -1,6 +1,8 @@
 //! Orders over HTTP: placing, paying, shipping and cancelling them.
 
+mod search;
 mod show;
+pub(super) use search::{SearchAsked, SearchPage, search};
 pub(super) use show::{
     HistoryAsked, HistoryView, OrderPage, OrderView, PageAsked, history, of_user, one,
 };

@@ -142,6 +142,23 @@ pub(super) fn all() -> Vec<(Whose, Route<Shop>)> {
         (
             Whose::Shows(Role::Order),
             query(
+                Route::get(
+                    "/orders/search",
+                    "search_orders",
+                    "Orders that have words, newest first, 20 a page",
+                    orders::search,
+                )
+                .query::<orders::SearchAsked>()
+                .answers::<orders::SearchPage>(200, "The page."),
+            )
+            .refuses(
+                501,
+                "The rows of orders are in an engine without full text.",
+            ),
+        ),
+        (
+            Whose::Shows(Role::Order),
+            query(
                 Route::get("/orders/{id}", "order", "An order", orders::one)
                     .path("id", "The order's id.")
                     .answers::<orders::OrderView>(200, "The order."),

@@ -35,6 +35,8 @@ pub struct OrderRow {
     pub status: Status,
     /// What was ordered.
     pub items: Vec<Item>,
+    /// What it is called, for those who look for words.
+    pub item_names: String,
     /// What it costs, in minor units.
     pub total_amount: u64,
     /// In which currency.
@@ -85,6 +87,13 @@ pub fn by_user(user: &str, status: Option<Status>, page: u32) -> Query {
     }
 }
 
+/// The orders whose row has all of these words, newest first: one page of them.
+pub fn by_words(words: &str, page: u32) -> Query {
+    let query = Query::all().words(words);
+    let query = query.sort_descending("created_at_micros");
+    query.limit(PAGE_ORDERS).page(page)
+}
+
 /// What the rows of orders are made of.
 #[derive(Event, Clone, Debug)]
 pub(crate) enum OrderFacts {
@@ -117,7 +126,8 @@ impl Projection for KeepOrders {
             .kept_by::<Self>()
             .text("user_id")
             .text("status")
-            .integer("created_at_micros");
+            .integer("created_at_micros")
+            .searched(["order_id", "user_id", "item_names", "tracking"]);
         vec![
             // A user's page; a user's page of one status.
             orders.index(["user_id", "created_at_micros"]).index([
@@ -185,8 +195,12 @@ fn take_order(
         payment,
         ..
     } = created.clone();
+    let names = items
+        .iter()
+        .map(|item| format!("{} {}", item.name, item.sku));
     let row = OrderRow {
         order_id: order_id.clone(),
+        item_names: names.collect::<Vec<_>>().join(", "),
         user_id,
         status: Status::Created,
         items,
@@ -275,6 +289,7 @@ mod tests {
             user_id: "u-1".into(),
             status,
             items: Vec::new(),
+            item_names: String::new(),
             total_amount: 500,
             currency: Currency::won(),
             payment: PaymentMode::Auto,

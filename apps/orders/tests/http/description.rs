@@ -45,10 +45,11 @@ const INNER_WORDS: [&str; 10] = [
 /// What is described and doesn't happen here: other tests see it happen, or it takes a store that fails.
 const ELSEWHERE: [u16; 5] = [401, 408, 410, 500, 503];
 /// The same for single operations: it takes another writer at the same moment, or a past that is not played here.
-const ELSEWHERE_FOR: [(&str, u16); 15] = [
+const ELSEWHERE_FOR: [(&str, u16); 16] = [
     ("register_user", 409),
     ("receive_stock", 409),
     ("set_faults", 409),
+    ("search_orders", 200),
     ("backup", 501),
     ("accept_loss", 409),
     ("go_on", 200),

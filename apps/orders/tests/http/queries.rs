@@ -155,3 +155,54 @@ async fn an_orders_history_has_its_state_at_any_version() {
     shop.get("/stock/none").await.is(404);
     shop.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_found_by_words_where_the_views_can() {
+    let shop = Shop::in_memory().await;
+    let (kim, lee) = (shop.register("Kim").await, shop.register("Lee").await);
+    shop.receive("tea", 100).await;
+    shop.receive("pot", 100).await;
+    let mut placed = Vec::new();
+    for (user, sku) in [(&kim, "tea"), (&lee, "tea"), (&kim, "pot"), (&kim, "tea")] {
+        let answer = shop.post("/orders", &order(user, sku, 1)).await;
+        answer.is(201);
+        placed.push(answer.id("order_id"));
+    }
+    shop.must_be_whole().await;
+    let found = async |query: &str| {
+        let answer = shop.get(&format!("/orders/search?{query}")).await;
+        let orders = answer.is(200)["orders"].as_array().unwrap();
+        assert!(orders.iter().all(|one| one["user"]["name"].is_string()));
+        let ids = orders.iter().map(|one| {
+            let id = one["order_id"].as_str();
+            placed
+                .iter()
+                .position(|placed| Some(&**placed) == id)
+                .unwrap()
+        });
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        found(&format!("q=TEA%20{kim}")).await,
+        [3, 0],
+        "newest first"
+    );
+    assert_eq!(found("q=TEA").await, [3, 1, 0]);
+    assert_eq!(found(&format!("q={}", placed[2])).await, [2]);
+    assert_eq!(found("q=tea%20pot").await, Vec::<usize>::new());
+    assert_eq!(found("q=tea&page=2").await, Vec::<usize>::new());
+    for (query, field) in [("page=1", "q"), ("q=", "q"), ("q=tea&page=0", "page")] {
+        shop.get(&format!("/orders/search?{query}"))
+            .await
+            .refuses(422, field);
+    }
+    shop.close().await;
+
+    let shop = Shop::open().await;
+    let answer = shop.get("/orders/search?q=tea").await;
+    let problem = answer.is(501);
+    assert_eq!(problem["type"], "urn:factum:problem:no-full-text");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("OpenSearch"), "{detail}");
+    shop.close().await;
+}

@@ -3,11 +3,13 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use factum::{RetryPolicy, system_env};
+use factum::{RetryPolicy, ServiceName, Store, StoreId, system_env};
 use factum_admin::{Admin, web};
+use factum_testkit::{MemoryDisk, MemoryStore, MemoryTopicsDisk};
 use orders::{
     http,
-    platform::{Platform, PlatformOptions},
+    outside::Outside,
+    platform::{Platform, PlatformOptions, Role, World},
 };
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -36,6 +38,10 @@ pub(crate) struct Answer {
     /// Whether pages of other sites may read it.
     pub(crate) allows_origins: bool,
     pub(crate) body: Value,
+}
+
+fn retry() -> RetryPolicy {
+    RetryPolicy::exponential(Duration::from_millis(20))
 }
 
 impl Answer {
@@ -96,12 +102,35 @@ impl Shop {
     }
 
     async fn served(data: TempDir, guard: impl FnOnce(Router, SocketAddr) -> Router) -> Self {
-        let retry = RetryPolicy::exponential(Duration::from_millis(20));
-        let platform = Arc::new(
-            Platform::open(PlatformOptions::new(data.path()).retry(retry))
-                .await
-                .unwrap(),
-        );
+        let options = PlatformOptions::new(data.path()).retry(retry());
+        let platform = Platform::open(options).await.unwrap();
+        Self::of(data, platform, guard).await
+    }
+
+    /// A new platform whose stores are in memory: their views find words.
+    pub(crate) async fn in_memory() -> Self {
+        let env = system_env();
+        let stores = Role::ALL.map(|role| {
+            let (id, service) = (StoreId(env.uuid()), ServiceName::of(role.name()));
+            let disk = MemoryDisk::new(id, service, env.now());
+            Arc::new(MemoryStore::open(disk)) as Arc<dyn Store>
+        });
+        let world = World {
+            broker: Arc::new(MemoryTopicsDisk::new().open(env.clone())),
+            env,
+            stores,
+            outside: Outside::in_memory(),
+        };
+        let platform = Platform::over(world, &retry(), None).await.unwrap();
+        Self::of(TempDir::new().unwrap(), platform, |router, _| router).await
+    }
+
+    async fn of(
+        data: TempDir,
+        platform: Platform,
+        guard: impl FnOnce(Router, SocketAddr) -> Router,
+    ) -> Self {
+        let platform = Arc::new(platform);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = guard(http::router(platform.clone(), system_env()), address);

@@ -77,7 +77,7 @@ impl From<Item> for ItemView {
 }
 
 impl OrderView {
-    fn of(row: OrderRow, buyer: Option<&BuyerRow>) -> Self {
+    pub(super) fn of(row: OrderRow, buyer: Option<&BuyerRow>) -> Self {
         Self {
             order_id: row.order_id.to_string(),
             status: row.status,
@@ -100,7 +100,7 @@ impl OrderView {
 }
 
 /// The user of orders, as fresh as the orders themselves: both rows are of one projection.
-async fn buyer(
+pub(super) async fn buyer(
     shop: &Shop,
     user: &str,
     token: Option<&Token>,

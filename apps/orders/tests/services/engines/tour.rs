@@ -3,15 +3,18 @@
 use factum_testkit::engines;
 
 use super::process::{Engines, Platform};
-use crate::fleet::orders;
+use crate::fleet::{Answer, orders};
 
-async fn played(engines: Engines) {
+/// Plays both, and says what looking for an order by words gives then.
+async fn played(engines: Engines) -> Answer {
     let platform = Platform::start(&engines);
     for run in [&["demo"][..], &["load", "--rate", "40", "--for", "3s"]] {
         let played = tokio::spawn(orders(run, platform.client.url().to_owned()));
         assert!(played.await.is_ok(), "{run:?} fails\n{}", platform.logs());
     }
+    let found = platform.client.get("/orders/search?q=TEA").await;
     platform.terminate();
+    found
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,7 +22,7 @@ async fn the_tour_and_the_load_are_played_on_processes_with_rows_in_postgres() {
     let Some(engines) = Engines::of_the_tests() else {
         return;
     };
-    played(engines).await;
+    played(engines).await.is(501);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +32,7 @@ async fn the_tour_and_the_load_are_played_on_processes_with_rows_in_redis() {
     };
     let views = engines::server("FACTUM_TEST_REDIS");
     if views.is_some() {
-        played(Engines { views, ..engines }).await;
+        played(Engines { views, ..engines }).await.is(501);
     }
 }
 
@@ -41,6 +44,8 @@ async fn the_tour_and_the_load_are_played_on_processes_with_rows_in_opensearch()
     let views = engines::server("FACTUM_TEST_OPENSEARCH");
     if let Some(views) = views {
         let views = Some(views.replacen("http://", "elasticsearch://", 1));
-        played(Engines { views, ..engines }).await;
+        let found = played(Engines { views, ..engines }).await;
+        let orders = found.is(200)["orders"].as_array().unwrap();
+        assert!(!orders.is_empty(), "the tour has sold tea: {found:?}");
     }
 }
