@@ -201,6 +201,8 @@ pub(crate) async fn messages(
         let place = TopicPartition::new(spec.topic.clone(), partition);
         let marks = broker.watermarks(&place).await?;
         let from = match &asked.after {
+            // Read backwards from where nothing is yet, it would pass over every place in between.
+            Some(cursor) if asked.newest => place_in(cursor, partition)?.min(marks.end),
             Some(cursor) => place_in(cursor, partition)?,
             None if asked.newest => marks.end,
             None => asked.offset.unwrap_or(0),
