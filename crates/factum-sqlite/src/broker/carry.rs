@@ -5,11 +5,12 @@
 //! restored into still has the topics, nothing is done. Where they are lost, they begin again with these messages at their
 //! offsets; what others had published there comes again from the logs (`set_back.rs`). Backups of several stores, and of
 //! different moments, may bring back pieces of one partition, in any order and overlapping: each puts what is missing in
-//! its place, and offsets between the pieces are left out, as a broker may. Messages keep the times at which they were
+//! its place, and offsets between the pieces are left out, as a broker may; those behind the last piece too, where a backup
+//! knows that the partition had come further and retention has taken what was there. Messages keep the times at which they were
 //! published, which consumers see; retention counts from the restore for them, or it would take them at the first start.
 
 use factum_core::{
-    Error, InboxRow, Lasts, Message, Outgoing, Timestamp, TopicPartition, chain::Link,
+    Error, InboxRow, Lasts, Message, Outgoing, Timestamp, TopicPartition, Watermarks, chain::Link,
 };
 use rusqlite::{Connection, params};
 
@@ -113,23 +114,22 @@ fn put_back_partition(
         watermarks: there,
         ..
     } = tables::partition(db, wanted)?;
-    if carried.end == 0 || (there.end >= carried.end && there.first == there.end) {
-        // Nothing was published, or retention has dropped all of it since.
+    let is_empty = |marks: &Watermarks| marks.first == marks.end;
+    if is_empty(&carried) && carried.end <= there.end {
         return Ok(());
     }
-    if carried.first == carried.end && carried.end <= there.end {
-        return Ok(());
-    }
-    let (mut first, end) = (there.first.min(carried.first), there.end.max(carried.end));
-    if there.first == there.end || carried.first == carried.end {
-        // Nothing of what is there can be needed: retention had dropped it before the backup was made.
-        drop_all(db, wanted, number)?;
-        first = carried.first;
-    }
+    let end = there.end.max(carried.end);
+    // What retention had emptied says where it ends, and nothing of where what others carry begins.
+    let first = match (is_empty(&there), is_empty(&carried)) {
+        (true, true) => end,
+        (true, false) => carried.first,
+        (false, true) => there.first,
+        (false, false) => there.first.min(carried.first),
+    };
     let mut next = carried.first;
     let mut filled = false;
     while next < carried.end {
-        // The backup's own messages may have holes between them; at its end there is always one.
+        // The backup's own messages may have holes between them, and behind them.
         let slice = tables::read(backup, wanted, next, LIMIT)?;
         filled |= fill(db, wanted, number, slice.messages)?;
         next = slice.next;
@@ -137,7 +137,7 @@ fn put_back_partition(
     if filled || (first, end) != (there.first, there.end) {
         reach(db, wanted, number, first, end)?;
     }
-    if filled {
+    if filled || end > there.end {
         const RESTORED: &str = "UPDATE partitions SET restored = ?2 WHERE number = ?1";
         db.execute(RESTORED, [number, micros(at)])
             .doing(&format!("restore `{wanted}`"))?;
@@ -258,14 +258,5 @@ fn reach(
     let [first, end, bytes] = [first, end, bytes].map(tables::stored);
     db.execute(REACH, [number, first, end, bytes])
         .doing(&format!("let `{wanted}` reach from {first} to {end}"))
-        .map(drop)
-}
-
-/// Drops all messages of a partition. Its row is the caller's.
-fn drop_all(db: &Connection, wanted: &TopicPartition, number: i64) -> Result<(), Error> {
-    const DROP: &str = "DELETE FROM chunks WHERE place BETWEEN ?1 AND ?2";
-    let origin = tables::place(wanted, number, 0)?;
-    db.execute(DROP, [origin.number(), origin.last().number()])
-        .doing(&format!("empty `{wanted}`"))
         .map(drop)
 }

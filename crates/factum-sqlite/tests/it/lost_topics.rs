@@ -334,6 +334,63 @@ async fn what_a_restore_brings_back_is_kept_as_long_as_if_it_were_new() {
     assert_eq!(held(&sqlite).await.0, []);
 }
 
+/// When the partition was empty as the later backup was made, what an earlier one carries was dropped or left out, and its
+/// group, which had not finished it, found its place gone.
+#[tokio::test]
+async fn what_a_backup_carries_comes_back_though_another_knows_the_partition_as_emptied() {
+    let world = World::new().await;
+    world.publish(5).await;
+    let early = world.reader("early", &[0, 1, 2]).await;
+    let early = world.backup(&early).await;
+    world.publish(9).await;
+    let hour = Duration::from_hours(1);
+    let spec = TopicSpec {
+        retention: Some(hour),
+        ..TopicSpec::new(Topic::of("orders"), 4)
+    };
+    world.broker.ensure_topic(&spec).await.expect("it is kept");
+    world
+        .broker
+        .sweep(AT + 24 * hour)
+        .await
+        .expect("it is swept");
+    let late = world.reader("late", &[0, 1, 2, 3, 4, 5, 6, 7, 8]).await;
+    let late = world.backup(&late).await;
+
+    for backups in [[&early, &late], [&late, &early]] {
+        let anew = Directory::new();
+        for backup in backups {
+            restore_at(AT + 24 * hour, backup, &anew).expect("it is restored");
+        }
+        let damages = Sqlite::verify(anew.path(), |_| {}).expect("it can be read");
+        assert_eq!(damages.damages, [""; 0], "of {backups:?}");
+        let sqlite = anew.open();
+        let expected = (published([3, 4]), Watermarks { first: 3, end: 9 });
+        assert_eq!(held(&sqlite).await, expected, "of {backups:?}");
+        assert_eq!(row(&sqlite, "early").await.low, 3);
+        // Behind them there is nothing yet, and what comes next comes where it would have come.
+        let broker = sqlite.broker(&env()).await.expect("the broker opens");
+        let behind = async || broker.read(&place(), 5, 10).await.expect("it is read");
+        assert_eq!(behind().await, []);
+        let spec = TopicSpec::new(Topic::of("orders"), 4);
+        broker.ensure_topic(&spec).await.expect("it keeps all");
+        let mut producer = broker.producer().await.expect("a producer is made");
+        let next = Outgoing {
+            topic: Topic::of("orders"),
+            partition: 0,
+            key: None,
+            headers: Headers::new(),
+            value: Some("10".into()),
+            timestamp: AT + 24 * hour,
+        };
+        producer.send(vec![(0, next)]).await.expect("it is sent");
+        for report in producer.reports().await.expect("it is reported") {
+            assert_eq!(report.result.expect("it is in the topic"), 9);
+        }
+        assert_eq!(behind().await.len(), 1);
+    }
+}
+
 /// A restore that goes on beside living topics must not touch them, nor have anything published again.
 #[tokio::test]
 async fn topics_that_are_whole_stay_as_they_are() {
