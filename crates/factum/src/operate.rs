@@ -320,7 +320,7 @@ impl Operations {
             action,
         });
         commit.audit = Some(self.entry(name, id.to_string(), by));
-        match core.store.commit(commit).await {
+        match core.write(commit).await {
             Ok(_) => {
                 tracing::info!("`{}` did {name} `{id}`: {}", by.actor, by.reason);
                 Ok(())
@@ -464,7 +464,7 @@ impl Operations {
         let core = &self.core;
         let mut commit = Commit::new(core.env.commit_id(), core.env.now());
         commit.audit = Some(self.entry(action, subject, by));
-        match core.store.commit(commit).await {
+        match core.write(commit).await {
             Ok(_) => Ok(()),
             Err(CommitError::Failed(error)) => Err(error.while_(format!("recording {action}"))),
             Err(error) => Err(Error::conflict(format!("recording {action}: {error}"))),

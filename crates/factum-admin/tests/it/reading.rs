@@ -59,6 +59,37 @@ async fn a_process_that_can_write_nothing_is_not_ready_until_it_can() {
     world.stop().await;
 }
 
+/// Only what commands, handlers, projections and relays commit was noted: a group whose messages are all void, and an
+/// operator, failed with nobody told.
+#[tokio::test]
+async fn whatever_a_store_refuses_to_take_makes_its_process_unready() {
+    let world = World::start().await;
+    let full = || factum::Error::transient("the disk is full");
+    let fail = |store| {
+        let rule = world.faults.at(Call::Commit).on(store);
+        rule.times(u64::MAX).fails(full());
+    };
+    fail("receipts");
+    let void = json!({
+        "event_type": "Unheard", "event_id": "1", "timestamp": "2026-03-02T10:00:00Z", "data": {},
+    });
+    let publish = "/admin/topics/accounts/messages";
+    world.post(publish, &json!({ "value": void })).await.is(201);
+    let unready = |store| move |ready: &Value| ready["errors"][0]["field"] == store;
+    world.until("/ready", unready("receipts/store")).await;
+    world.faults.clear();
+    world.until("/ready", |ready| ready["ready"] == true).await;
+
+    fail("accounts");
+    let stop = "/admin/services/accounts/stop";
+    assert!(world.post(stop, &json!({})).await.status >= 500);
+    let problem = world.get("/ready").await;
+    problem.refuses(503, Some("accounts/store"));
+    world.faults.clear();
+    world.until("/ready", |ready| ready["ready"] == true).await;
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn streams_and_events_are_paged_to_the_last() {
     let world = World::start().await;

@@ -367,7 +367,7 @@ impl Operations {
         let mut commit = Commit::new(core.env.commit_id(), core.env.now());
         commit.input = input;
         commit.audit = Some(self.entry(action, subject, by));
-        match core.store.commit(commit).await {
+        match core.write(commit).await {
             Ok(_) => Ok(true),
             Err(CommitError::Fenced { .. }) => Ok(false),
             Err(CommitError::Failed(error)) => Err(error.while_(action.to_owned())),

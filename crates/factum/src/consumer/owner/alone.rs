@@ -14,7 +14,7 @@ impl Owner {
         let core = &self.consuming.core;
         let mut commit = Commit::new(core.env.commit_id(), core.env.now());
         commit.input = self.void(None, false);
-        match core.store.commit(commit).await {
+        match core.write(commit).await {
             Ok(committed) => {
                 if let Some(row) = committed.inbox {
                     self.state().partition.written(row);
@@ -56,7 +56,7 @@ impl Owner {
         let core = &self.consuming.core;
         let mut commit = Commit::new(core.env.commit_id(), core.env.now());
         commit.input = self.void(None, true);
-        if let Err(error) = core.store.commit(commit).await {
+        if let Err(error) = core.write(commit).await {
             tracing::debug!("inbox `{}` was not released: {error}", self.inbox);
         }
         Ended::Drained
