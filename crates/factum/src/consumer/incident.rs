@@ -148,7 +148,13 @@ impl Watch {
         {
             return Look::Mended;
         }
-        let overdue = |incident: &&Incident| now.since(incident.since) >= MISSING_MAX;
+        // A clock that was set back says nothing about for how long, and ends no incident.
+        for incident in self.missing.values_mut() {
+            incident.since = incident.since.min(now);
+        }
+        let overdue = |incident: &&Incident| {
+            self.raised.contains(&incident.source) || now.since(incident.since) >= MISSING_MAX
+        };
         let overdue: BTreeMap<_, _> = self
             .missing
             .values()
@@ -203,5 +209,43 @@ impl Incidents {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(InboxId, StoreId), Incident>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use factum_core::{Group, Topic};
+    use factum_testkit::TestEnv;
+
+    use super::*;
+
+    /// It went wrong: a group was well again when its clock was set back, though it still took nothing.
+    #[test]
+    fn an_incident_stays_one_and_becomes_one_though_the_clock_is_set_back() {
+        let inbox = InboxId {
+            group: Group::of("stock"),
+            topic: Topic::of("orders"),
+            partition: 0,
+        };
+        let link = Link {
+            source: StoreId(TestEnv::seeded(1).env().uuid()),
+            at: At::new(1, 3),
+            previous: At::new(1, 2),
+        };
+        let now = TestEnv::seeded(1).env().now();
+        let earlier = now - Duration::from_hours(2);
+        for before in [true, false] {
+            let (mut watch, incidents) = (Watch::default(), Incidents::default());
+            watch.note(&inbox, 5, link, At::new(1, 1), false, now);
+            let mut look = |now| watch.look(&inbox, &incidents, now);
+            if before {
+                assert_eq!(look(now + MISSING_MAX), Look::Raised);
+                assert_eq!(look(earlier), Look::Raised);
+                assert_eq!(incidents.all().len(), 1);
+            } else {
+                assert_eq!(look(earlier), Look::Same);
+                assert_eq!(look(earlier + MISSING_MAX), Look::Raised);
+            }
+        }
     }
 }
