@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use factum::{Group, Key, ParkedFilter, ParkedState, Topic, TopicPartition};
+use factum::{Error, Group, Key, ParkedFilter, ParkedState, Topic, TopicPartition};
+use factum_testkit::faults::Call;
 
-use crate::world::{World, amounts, deposit, follow_time, until};
+use crate::{
+    bank::{Bank, accounts},
+    world::{Account, AccountCommand, World, amounts, deposit, follow_time, until},
+};
 
 /// Sets the clock back by two hours: longer than a test waits for anything.
 fn set_back(world: &World) {
@@ -30,6 +34,26 @@ async fn a_member_whose_clock_is_set_back_tells_its_offsets_all_the_same() {
     set_back(&world);
     deposit(&running, "a", 2).await;
     until("it is told again", async || told().await == 2).await;
+    running.stop().await;
+}
+
+/// It went wrong: what a look at the store had found was believed until the clock had come to where it had been.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_commits_again_is_well_though_the_clock_is_set_back() {
+    let bank = Bank::new(76);
+    let running = bank.start::<1>().await;
+    let accounts = accounts(&running);
+    let full = Error::transient("the disk is full");
+    let rule = bank.plan.at(Call::Commit).on("accounts");
+    rule.times(u64::MAX).fails(full);
+    let deposit = AccountCommand::Deposit(1);
+    let refused = accounts.commands().execute::<Account>("a", deposit).await;
+    refused.expect_err("nothing is taken");
+    assert!(accounts.unwritable().await.is_some());
+    bank.plan.clear();
+    let now = bank.env.env().now();
+    bank.env.set(now - Duration::from_hours(2));
+    assert!(accounts.unwritable().await.is_none());
     running.stop().await;
 }
 
