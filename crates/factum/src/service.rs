@@ -21,6 +21,7 @@ pub struct Service {
     pub(crate) topics: Vec<TopicSpec>,
     pub(crate) timers: Vec<(String, Arc<dyn crate::timers::AnyTimerHandler>)>,
     pub(crate) snapshot_every: Option<u64>,
+    session: Option<Duration>,
     pub(crate) errors: Vec<Error>,
 }
 
@@ -35,6 +36,7 @@ impl Service {
             topics: Vec::new(),
             timers: Vec::new(),
             snapshot_every: None,
+            session: None,
             errors: Vec::new(),
         }
     }
@@ -60,8 +62,9 @@ impl Service {
     }
 
     /// Adds a consumer group.
-    pub fn group(mut self, group: GroupSpec) -> Self {
+    pub fn group(mut self, mut group: GroupSpec) -> Self {
         self.errors.extend(group.errors.iter().cloned());
+        group.session = self.session.unwrap_or(group.session);
         self.groups.push(group);
         self
     }
@@ -92,6 +95,7 @@ impl Service {
 
     /// After how long without a sign of life a member of any of its groups counts as dead, whatever the groups say.
     pub fn session(mut self, session: Duration) -> Self {
+        self.session = Some(session);
         for group in &mut self.groups {
             group.session = session;
         }
@@ -269,5 +273,22 @@ impl fmt::Debug for GroupSpec {
         f.debug_struct("GroupSpec")
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Groups that were added behind it kept what they said.
+    #[test]
+    fn the_session_that_a_service_names_is_that_of_all_its_groups() {
+        let own = || GroupSpec::new("b").session(Duration::from_secs(30));
+        let short = Duration::from_secs(3);
+        let before = Service::new("orders").session(short).group(own());
+        let after = Service::new("orders").group(own()).session(short);
+        for service in [before, after] {
+            assert_eq!(service.groups[0].session, short);
+        }
     }
 }
