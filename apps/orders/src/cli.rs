@@ -106,26 +106,62 @@ impl Cli {
     }
 }
 
-/// The options of servers: their names here, and how they are written.
-const OF_SERVERS: [(&str, &str); 5] = [
-    ("listen", "--listen"),
-    ("tokens", "--token"),
-    ("hosts", "--host"),
+/// An option's name here, and how it is written.
+type Named = (&'static str, &'static str);
+
+/// Where a server is reached.
+const ADDRESSES: &[Named] = &[("listen", "--listen"), ("hosts", "--host")];
+
+/// Who may speak to it.
+const TOKENS: &[Named] = &[("tokens", "--token")];
+
+/// How it does its work.
+const WORK: &[Named] = &[
     ("retention_bytes", "--retention-bytes"),
     ("snapshot_every", "--snapshot-every"),
 ];
 
-/// What `store` is told and has no use for: whoever says it expects something of it.
+/// Where its data is.
+const DATA: &[Named] = &[("data", "--data")];
+
+/// What it is told of a directory that it finds.
+const FOUND: &[Named] = &[("moved", "--moved"), ("new_epoch", "--new-epoch")];
+
+/// What a command is told and has no use for: whoever says it expects something of it.
 fn surplus(matches: &ArgMatches) -> Option<String> {
-    let (what, asked) = matches.subcommand_matches("store")?.subcommand()?;
-    let mut unused = OF_SERVERS.to_vec();
-    if what == "verify" {
-        unused.extend([("moved", "--moved"), ("new_epoch", "--new-epoch")]);
-    }
-    let is_given =
-        |(id, _): &(&str, &str)| asked.value_source(id) == Some(ValueSource::CommandLine);
-    let (_, option) = unused.into_iter().find(is_given)?;
-    Some(format!("`{option}` means nothing to `store {what}`"))
+    let is_given = |asked: &ArgMatches, (id, _): &Named| {
+        asked.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    let (command, mut asked) = matches.subcommand()?;
+    let all = |what: &str, unused: [&'static [Named]; 4]| {
+        let named = unused.map(|of| (format!("`{what}`"), of));
+        Vec::from(named)
+    };
+    let unused = match command {
+        "store" => {
+            let (what, of) = asked.subcommand()?;
+            asked = of;
+            let found = if what == "verify" { FOUND } else { &[] };
+            all(&format!("store {what}"), [ADDRESSES, TOKENS, WORK, found])
+        }
+        "demo" | "load" if is_given(asked, &("target", "--target")) => {
+            let what = format!("{command} --target");
+            all(&what, [ADDRESSES, WORK, DATA, FOUND])
+        }
+        "demo" | "load" => {
+            let mut unused = vec![(format!("`{command}`"), ADDRESSES)];
+            // It makes a directory for the run, and finds nothing there.
+            if !is_given(asked, &DATA[0]) {
+                unused.push((format!("`{command}` without `--data`"), FOUND));
+            }
+            unused
+        }
+        _ => return None,
+    };
+    unused.into_iter().find_map(|(what, of)| {
+        let (_, option) = of.iter().find(|named| is_given(asked, named))?;
+        Some(format!("`{option}` means nothing to {what}"))
+    })
 }
 
 /// What every command may be told.
@@ -289,13 +325,15 @@ pub(crate) enum Store {
     Verify(Verify),
     /// Write each service's store into a file of its own
     ///
-    /// The files, `<service>.backup`, hold all of a store as of now; topics are in none. While
-    /// the directory is served, ask the server: POST /admin/services/{name}/backup.
+    /// The files, `<service>.backup`, hold all of a store as of now, and of the topics what its
+    /// groups had not finished. While the directory is served, ask the server:
+    /// POST /admin/services/{name}/backup.
     #[command(verbatim_doc_comment)]
     Backup(Backup),
     /// Put backups in the place of what their stores hold now
     ///
     /// Each file says which service it is of; other stores and the topics stay as they are.
+    /// Topics that are lost begin again with what the backups have of them.
     /// The restored store begins a new epoch, greater than any that the topics know of it, so
     /// that nobody takes new facts for those that are lost. What it had published behind the
     /// backup stays with whoever has taken it.

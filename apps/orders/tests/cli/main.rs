@@ -174,6 +174,20 @@ fn what_cannot_be_understood_ends_with_2_and_what_cannot_be_done_with_1() {
             "--token",
             "ada=0123456789abcdef",
         ],
+        &["demo", "--listen", "127.0.0.1:0"],
+        &["load", "--host", "orders.example.org", "--for", "1s"],
+        // A directory that is made for the run has no former place and no former epoch.
+        &["--new-epoch", "demo"],
+        &["load", "--moved", "--for", "1s"],
+        // Whoever serves at the target has been told all that.
+        &["demo", "--target", "http://127.0.0.1:1", "--data", "d"],
+        &[
+            "load",
+            "--target",
+            "http://127.0.0.1:1",
+            "--snapshot-every",
+            "5",
+        ],
     ] {
         fails(&orders().args(args).output().unwrap(), 2);
     }
@@ -184,6 +198,11 @@ fn what_cannot_be_understood_ends_with_2_and_what_cannot_be_done_with_1() {
         error.contains("`--retention-bytes` means nothing to `store verify`"),
         "{error}"
     );
+    let mut load = orders();
+    load.args(["load", "--target", "http://127.0.0.1:1", "--new-epoch"]);
+    let error = fails(&load.output().unwrap(), 2);
+    let wanted = "`--new-epoch` means nothing to `load --target`";
+    assert!(error.contains(wanted), "{error}");
     verify = orders();
     verify.args(["store", "verify", "--data", "/nowhere"]);
     // A token in the environment is for whoever serves.
