@@ -48,6 +48,7 @@ pub(super) async fn happy_path(tour: &mut Tour) -> Result<(), Failure> {
             "OrderConfirmed",
             "OrderShipped",
             "StockTaken",
+            "NotificationSent",
         ],
     )
     .await?;
