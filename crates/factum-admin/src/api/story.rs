@@ -99,7 +99,7 @@ pub(crate) async fn story(
 
 /// The events of several stories of one correlation id as one story: by time, but never before the one that led to it.
 /// For who asks several processes. Each is an object as `GET /admin/stories/{correlation}` has it, and `depth` is written
-/// anew.
+/// anew; what is no object is told first, as it is.
 pub fn causes_first(events: Vec<Value>) -> Vec<Value> {
     let events = events.into_iter().map(|event| Read {
         time: event["timestamp"]
@@ -110,7 +110,9 @@ pub fn causes_first(events: Vec<Value>) -> Vec<Value> {
     });
     let told = in_order(events.collect());
     let event = |(depth, mut read): (u32, Read)| {
-        read.event["depth"] = depth.into();
+        if let Value::Object(event) = &mut read.event {
+            event.insert("depth".into(), depth.into());
+        }
         read.event
     };
     told.into_iter().map(event).collect()
@@ -264,6 +266,17 @@ mod tests {
             .map(|event| (event["event_id"].as_str().unwrap(), &event["depth"]))
             .collect();
         assert_eq!(told, [("created", &0.into()), ("paid", &1.into())]);
+    }
+
+    /// What is no event panicked whoever put the stories together.
+    #[test]
+    fn what_another_process_tells_need_not_be_an_event() {
+        let told = causes_first(vec![
+            "nonsense".into(),
+            serde_json::json!({ "event_id": "1" }),
+        ]);
+        assert_eq!(told.len(), 2);
+        assert!(told.contains(&"nonsense".into()));
     }
 
     #[test]
