@@ -195,6 +195,21 @@ mod tests {
         }
     }
 
+    /// It is what anybody sees first.
+    #[test]
+    fn the_first_program_is_short_and_the_same_in_both_languages() {
+        let program = |readme: &str| {
+            let text = read_text(&repository_root().join(readme)).unwrap().unwrap();
+            let (_, program) = text.split_once("```rust\n").unwrap();
+            program.split_once("```").unwrap().0.to_owned()
+        };
+        let shown = program("README.md");
+        let lines = shown.lines().filter(|line| !line.trim().is_empty());
+        let lines = lines.count();
+        assert!(lines <= 28, "it has {lines} lines");
+        assert_eq!(program("README.ko.md"), shown);
+    }
+
     /// A run that reads nothing finds nothing, and would look like a clean one.
     #[test]
     fn the_files_of_this_repository_are_found() {
