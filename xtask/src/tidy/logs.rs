@@ -103,26 +103,41 @@ fn inside(text: &str) -> &str {
     text
 }
 
-/// The names of the fields, and the message.
+/// The names of the fields, and the message: the first argument that is a string by itself.
 fn parts(arguments: &str) -> (Vec<&str>, &str) {
-    let (before, message) = match arguments.find('"') {
-        Some(quote) => (&arguments[..quote], strings(&arguments[quote..]).remove(0)),
-        None => (arguments, ""),
-    };
-    let name = |field: &&str| !field.is_empty();
-    let fields = before
-        .split(',')
-        .map(|field| {
-            field
-                .split('=')
-                .next()
-                .unwrap_or("")
-                .trim()
-                .trim_start_matches(['%', '?'])
-        })
-        .filter(name)
-        .collect();
-    (fields, message)
+    let mut fields = Vec::new();
+    for argument in split(arguments) {
+        if argument.starts_with('"') {
+            return (fields, strings(argument).remove(0));
+        }
+        let name = argument.split('=').next().unwrap_or("").trim();
+        fields.push(name.trim_start_matches(['%', '?']));
+    }
+    (fields, "")
+}
+
+/// The arguments one by one: a comma within a string or within parentheses parts none.
+fn split(arguments: &str) -> Vec<&str> {
+    let (mut all, mut rest) = (Vec::new(), arguments);
+    while !rest.trim().is_empty() {
+        let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+        let end = rest.find(|character| {
+            match character {
+                _ if escaped => escaped = false,
+                '\\' if quoted => escaped = true,
+                '"' => quoted = !quoted,
+                '(' | '[' | '{' if !quoted => depth += 1,
+                ')' | ']' | '}' if !quoted => depth = depth.saturating_sub(1),
+                ',' => return !quoted && depth == 0,
+                _ => {}
+            }
+            false
+        });
+        let (argument, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        all.push(argument.trim());
+        rest = behind.strip_prefix(',').unwrap_or("");
+    }
+    all
 }
 
 /// The contents of the string literals in `text`, escapes left as they are.
@@ -153,6 +168,11 @@ mod tests {
         let faults = speak_the_dictionary("crates/a/src/b.rs", text);
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert_eq!(faults[0].line, 2);
+        assert!(faults[0].message.contains("`colour`"));
+        // Behind a value that is a string, nothing was looked at.
+        let behind = "info!(stream.id = \"a\", colour = f(1, 2), \"it is red\");";
+        let faults = speak_the_dictionary("crates/a/src/b.rs", behind);
+        assert_eq!(faults.len(), 1, "{faults:?}");
         assert!(faults[0].message.contains("`colour`"));
     }
 
