@@ -62,13 +62,26 @@ pub(crate) struct File {
 
 /// The right to use a data directory.
 #[derive(Debug)]
-pub(crate) struct DirectoryLock(
-    #[expect(dead_code, reason = "the lock is held as long as the file is open")] fs::File,
-);
+pub(crate) struct DirectoryLock {
+    /// None where there is no such file and none can be made.
+    #[expect(dead_code, reason = "the lock is held as long as the file is open")]
+    file: Option<fs::File>,
+    /// Whether nothing can be written in the directory.
+    pub(crate) is_read_only: bool,
+}
 
 impl DirectoryLock {
     /// Takes it, and makes the directory if there is none.
     pub(crate) fn take(directory: &Path) -> Result<Self, Error> {
+        Self::take_for(directory, false)
+    }
+
+    /// Takes it for whoever changes nothing: where nothing can be written, too.
+    pub(crate) fn take_to_read(directory: &Path) -> Result<Self, Error> {
+        Self::take_for(directory, true)
+    }
+
+    fn take_for(directory: &Path, reading: bool) -> Result<Self, Error> {
         let failed = |what: &str, error: std::io::Error| {
             Error::fatal(format!(
                 "failed to {what} data directory `{}`",
@@ -97,9 +110,27 @@ impl DirectoryLock {
             .truncate(false)
             .write(true)
             .open(directory.join(LOCK_NAME));
+        let (lock, is_read_only) = match lock {
+            Err(error) if reading && error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                match fs::File::open(directory.join(LOCK_NAME)) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        // A copy without its lock.
+                        return Ok(Self {
+                            file: None,
+                            is_read_only: true,
+                        });
+                    }
+                    lock => (lock, true),
+                }
+            }
+            lock => (lock, false),
+        };
         let lock = lock.map_err(|error| failed("lock", error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self(lock)),
+            Ok(()) => Ok(Self {
+                file: Some(lock),
+                is_read_only,
+            }),
             Err(fs::TryLockError::WouldBlock) => Err(Error::fatal(format!(
                 "data directory `{}` is in use by another process: stop that one first, or choose another directory",
                 directory.display()
@@ -269,12 +300,34 @@ pub(crate) fn closed() -> Error {
 
 /// A connection to the file as all of them are.
 pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
-    const WHAT: &str = "open a connection";
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
         Connection::open_with_flags(path, flags).doing(&format!("open `{}`", path.display()))?;
+    set_up(connection)
+}
+
+/// A connection to the file where nothing can be written, and no log lies beside it. Otherwise SQLite would make files
+/// there, by which those who use a log tell each other of it.
+pub(crate) fn connect_to_read(path: &Path) -> Result<Connection, Error> {
+    let text = path
+        .to_str()
+        .ok_or_else(|| Error::fatal(format!("`{}` is no UTF-8 path", path.display())))?;
+    let text = text.replace('%', "%25");
+    let text = text.replace('?', "%3f").replace('#', "%23");
+    // What follows two slashes is a host, and there is none.
+    let host = if path.is_absolute() { "//" } else { "" };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(format!("file:{host}{text}?immutable=1"), flags)
+        .doing(&format!("open `{}`", path.display()))?;
+    set_up(connection)
+}
+
+fn set_up(connection: Connection) -> Result<Connection, Error> {
+    const WHAT: &str = "open a connection";
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection
         .pragma_update(None, "foreign_keys", false)

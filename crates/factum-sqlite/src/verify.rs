@@ -5,6 +5,7 @@
 //! changes nothing.
 
 use std::{
+    fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,7 +17,7 @@ use rusqlite::Connection;
 use crate::{
     broker,
     error::Doing,
-    file::{DirectoryLock, FILE_NAME, check_magic, connect},
+    file::{DirectoryLock, FILE_NAME, check_magic, connect, connect_to_read},
     log,
     number::{range, record_key, signed},
     opening, parked_read,
@@ -72,7 +73,8 @@ pub struct VerifiedStore {
 
 impl Sqlite {
     /// Reads all that the data directory holds and says what is damaged, telling `progress` now and then how far it has
-    /// come. No process may use the directory meanwhile. Nothing is changed.
+    /// come. No process may use the directory meanwhile. Nothing is changed, so that the directory may be mounted read-only,
+    /// as long as its log is in the file, as a process leaves it that has ended well.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -86,8 +88,8 @@ impl Sqlite {
     ///
     /// # Errors
     ///
-    /// Class fatal when there is no data file, when the directory is in use, or when the file has an older schema. Damage is
-    /// no error: it is what was asked for.
+    /// Class fatal when there is no data file, when the directory is in use, when the file has an older schema, or when nothing
+    /// can be written and there is a log. Damage is no error: it is what was asked for.
     pub fn verify(
         directory: &Path,
         mut progress: impl FnMut(&Verifying),
@@ -99,7 +101,7 @@ impl Sqlite {
                 path.display()
             )));
         }
-        let _lock = DirectoryLock::take(directory)?;
+        let lock = DirectoryLock::take_to_read(directory)?;
         let mut verification = Verification {
             progress: &mut progress,
             verified: Verified {
@@ -109,7 +111,7 @@ impl Sqlite {
                 damages: Vec::new(),
             },
         };
-        verification.run(directory, &path)?;
+        verification.run(directory, &path, lock.is_read_only)?;
         Ok(verification.verified)
     }
 }
@@ -120,7 +122,7 @@ struct Verification<'a> {
 }
 
 impl Verification<'_> {
-    fn run(&mut self, directory: &Path, path: &Path) -> Result<(), Error> {
+    fn run(&mut self, directory: &Path, path: &Path, is_read_only: bool) -> Result<(), Error> {
         let opened = opening::damaged_log(directory).map(|(_, objection)| objection);
         if let Some(Some(objection)) = self.keep(opened) {
             self.damaged(objection.into_text());
@@ -128,6 +130,19 @@ impl Verification<'_> {
         if self.keep(check_magic(path)).is_none() {
             return Ok(());
         }
+        let log = directory.join(format!("{FILE_NAME}-wal"));
+        if is_read_only && fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            return Err(Error::fatal(format!(
+                "`{}` has what is not in the file yet, and can't be read where nothing can be written: copy the \
+                 directory, and verify the copy",
+                log.display()
+            )));
+        }
+        let connect = if is_read_only {
+            connect_to_read
+        } else {
+            connect
+        };
         let connection = connect(path).and_then(|connection| {
             connection
                 .pragma_update(None, "query_only", true)

@@ -146,6 +146,44 @@ async fn verification_names_what_is_damaged() {
     assert!(error.contains("the record at position 1 of"), "{error}");
 }
 
+/// A snapshot that is mounted so that nothing can be written was refused, since its lock could not be taken.
+#[tokio::test]
+async fn a_directory_that_is_mounted_read_only_is_verified() {
+    let data = TempDir::new().unwrap();
+    let served = Served::start(&data);
+    register(&served.url, 1).await.unwrap();
+    served.terminate();
+    let mounted = |then: &str| {
+        let script =
+            format!("mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && {then}");
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
+        command.arg(data.path()).arg(env!("CARGO_BIN_EXE_orders"));
+        command.output()
+    };
+    if !mounted("true").is_ok_and(|output| output.status.success()) {
+        factum_testkit::engines::skipped("nothing can be mounted here");
+        return;
+    }
+    let verify = || mounted("exec \"$2\" store verify --data \"$1\"").unwrap();
+    for has_lock in [true, false] {
+        if !has_lock {
+            fs::remove_file(data.path().join("factum.lock")).unwrap();
+        }
+        let said = succeeds(&verify());
+        assert!(said.contains("factum.db` is whole"), "{said}");
+    }
+
+    // One that is in use, and one whose process was killed, so that the log is not in the file.
+    let served = Served::start(&data);
+    register(&served.url, 2).await.unwrap();
+    let error = fails(&verify(), 1);
+    assert!(error.contains("in use"), "{error}");
+    drop(served);
+    let error = fails(&verify(), 1);
+    assert!(error.contains("verify the copy"), "{error}");
+}
+
 /// The library of faults, built from the store's own tests.
 fn faults(directory: &Path) -> PathBuf {
     let library = directory.join("libfaults.so");
