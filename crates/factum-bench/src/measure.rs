@@ -1,11 +1,19 @@
 //! The measures: each takes its figures in some rounds, and says what they are held against.
 
+#[cfg(feature = "engines")]
+mod bare;
 mod commands;
 mod contention;
+#[cfg(feature = "engines")]
+mod effects;
 mod growth;
 mod http;
 mod lag;
+#[cfg(feature = "engines")]
+pub(crate) mod processes;
 mod projecting;
+#[cfg(feature = "engines")]
+mod relaying;
 mod replay;
 mod saga;
 
@@ -14,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "engines")]
+use crate::engines::Engines;
 use crate::{cli::Options, failure::Failure, figures::Figure, progress::Progress, subject::World};
 
 /// A run of all measures.
@@ -37,16 +47,36 @@ impl<'a> Measuring<'a> {
         }
     }
 
-    /// Takes all measures that are wanted.
-    pub(crate) async fn run(&mut self, world: &World) -> Result<(), Failure> {
+    /// Takes all measures of the embedded world that are wanted, with long logs or without.
+    pub(crate) async fn embedded(&mut self, world: &World, long: bool) -> Result<(), Failure> {
         commands::measure(self, world).await?;
         contention::measure(self, world).await?;
         replay::measure(self, world).await?;
         projecting::measure(self, world).await?;
         lag::measure(self, world).await?;
         saga::measure(self).await?;
-        if self.options.long {
+        if long {
             growth::measure(self, world).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes all measures of real engines that are wanted, as far as there are servers.
+    #[cfg(feature = "engines")]
+    pub(crate) async fn engines(&mut self, engines: &Engines) -> Result<(), Failure> {
+        if let Some(world) = &engines.postgres {
+            commands::measure(self, world).await?;
+            contention::measure(self, world).await?;
+            processes::measure(self, world).await?;
+            projecting::measure(self, world).await?;
+            replay::measure(self, world).await?;
+            if let Some(cluster) = &engines.cluster {
+                relaying::measure(self, &world.backend, cluster).await?;
+            }
+        }
+        if let Some(cluster) = &engines.cluster {
+            let stores = engines.postgres.as_ref().map(|world| &world.backend);
+            effects::measure(self, stores, cluster).await?;
         }
         Ok(())
     }
@@ -91,10 +121,4 @@ impl<'a> Measuring<'a> {
             .map_err(|error| Failure::while_(format!("making `{}`", path.display()), error))?;
         Ok(path)
     }
-}
-
-/// Removes a directory that is no longer needed, so that no figure pays for the space of another.
-fn remove(directory: &Path) -> Result<(), Failure> {
-    std::fs::remove_dir_all(directory)
-        .map_err(|error| Failure::while_(format!("removing `{}`", directory.display()), error))
 }

@@ -14,12 +14,21 @@ use crate::{
 pub(crate) struct Report {
     pub(crate) world: &'static str,
     pub(crate) machine: Machine,
+    /// The servers that were measured on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) servers: Vec<String>,
     pub(crate) figures: Vec<Figure>,
+    /// What was not measured, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) left_out: Vec<String>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.machine)?;
+        if !self.servers.is_empty() {
+            write!(f, "\n{}", self.servers.join(", "))?;
+        }
         let mut measure = "";
         for figure in &self.figures {
             if figure.measure != measure {
@@ -40,6 +49,10 @@ impl fmt::Display for Report {
         }
         let aims = self.figures.iter().filter_map(|figure| figure.met);
         let (all, met) = aims.fold((0, 0), |(all, met), one| (all + 1, met + usize::from(one)));
-        write!(f, "\n\naims met: {met} of {all}")
+        write!(f, "\n\naims met: {met} of {all}")?;
+        for left_out in &self.left_out {
+            write!(f, "\nleft out: {left_out}")?;
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,8 @@
 //! The workload: orders that are created, paid and shipped, each step one command and one event of about 200 bytes.
 
+#[cfg(feature = "engines")]
+pub(crate) mod announced;
+
 use factum::{
     Aggregate, Decision, Event, Failure, FieldKind, Projection, Recorded, RowSet, View,
     ViewDefinition,
@@ -155,7 +158,7 @@ impl Account {
     }
 }
 
-/// An account refuses nothing.
+/// For what refuses nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Never {}
 

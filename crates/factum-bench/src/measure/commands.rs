@@ -9,17 +9,9 @@ use crate::{
     times::millis,
 };
 
-/// How many clients, and what share of the first subject's rate ours should reach, in percent; and of the second's.
-const CLIENTS: [(usize, Option<f64>, Option<f64>); 4] = [
-    (1, Some(70.0), Some(90.0)),
-    (16, None, None),
-    (64, Some(55.0), None),
-    (256, Some(45.0), None),
-];
-
 /// Takes the figures. The subjects take turns within each round, so that what else the machine does meets all.
 pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<(), Failure> {
-    for (clients, of_first, of_second) in CLIENTS {
+    for &(clients, of_others) in world.aims.commands {
         let measure = if clients == 1 {
             "commands, 1 client".to_owned()
         } else {
@@ -46,7 +38,7 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
                 }
                 opened.close().await;
                 drop(opened);
-                super::remove(&directory)?;
+                subject.remove(&directory).await?;
                 rates[index].push(loaded.rate);
                 halves[index].push(millis(loaded.times.percentile(50)));
                 tails[index].push(millis(loaded.times.percentile(99)));
@@ -65,14 +57,14 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
             take(", p99", Unit::Millis, &mut tails);
             take(", processor time", Unit::Micros, &mut processor);
         }
-        for (index, aim) in [of_first, of_second].into_iter().enumerate().take(ours) {
+        for (index, aim) in of_others.iter().enumerate() {
             // Of each round by itself: what disturbed a round has disturbed both.
             let pairs = rates[ours].iter().zip(&rates[index]);
             let shares = pairs.map(|(ours, other)| 100.0 * ours / other).collect();
             let name = format!("factum / {}", subjects[index].name());
             let figure = Figure::of(&measure, name, Unit::Percent, shares);
             run.add(match aim {
-                Some(aim) => figure.aim(Aim::AtLeast(aim)),
+                Some(aim) => figure.aim(Aim::AtLeast(*aim)),
                 None => figure,
             });
         }

@@ -40,7 +40,7 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
             )));
         }
         running.stop().await;
-        super::remove(&directory)?;
+        world.backend.remove(&directory).await?;
     }
     run.add(Figure::of(MEASURE, "factum", Unit::PerSecond, rates).aim(Aim::AtLeast(25_000.0)));
     Ok(())

@@ -87,5 +87,5 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
     run.add(Figure::of(MEASURE, "memory at most", Unit::Megabytes, peak));
     opened.close().await;
     drop(opened);
-    super::remove(&directory)
+    world.backend.remove(&directory).await
 }

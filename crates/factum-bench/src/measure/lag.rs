@@ -32,7 +32,7 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
         let most = full.for_a_while(CLIENTS, run.window()).await?.rate;
         full.close().await;
         drop(full);
-        super::remove(&directory)?;
+        world.backend.remove(&directory).await?;
 
         run.say(format!("{MEASURE}: round {round}"));
         let directory = run.directory()?;
@@ -59,7 +59,7 @@ pub(super) async fn measure(run: &mut Measuring<'_>, world: &World) -> Result<()
         tails.push(millis(times.percentile(99)));
         rates.push(as_f64(given) / run.window().as_secs_f64());
         running.stop().await;
-        super::remove(&directory)?;
+        world.backend.remove(&directory).await?;
     }
     run.add(Figure::of(
         MEASURE,

@@ -28,6 +28,7 @@ use crate::{
     failure::Failure,
     figures::{Aim, Figure, Unit},
     machine::PATIENCE,
+    subject::remove,
     times::{Times, as_f64, millis, rate},
 };
 
@@ -54,7 +55,7 @@ pub(super) async fn measure(run: &mut Measuring<'_>) -> Result<(), Failure> {
             let told = drive(&directory, orders, None).await?;
             rates.push(rate(orders, told.took));
             syncs.push(as_f64(told.transactions) / as_f64(orders));
-            super::remove(&directory)?;
+            remove(&directory)?;
         }
         run.add(
             Figure::of(FULL, "factum, orders", Unit::PerSecond, rates).aim(Aim::AtLeast(3_000.0)),
@@ -72,7 +73,7 @@ pub(super) async fn measure(run: &mut Measuring<'_>) -> Result<(), Failure> {
             let told = drive(&directory, orders, Some(STEADY_RATE)).await?;
             halves.push(millis(told.times.percentile(50)));
             tails.push(millis(told.times.percentile(99)));
-            super::remove(&directory)?;
+            remove(&directory)?;
         }
         run.add(Figure::of(STEADY, "factum, p50", Unit::Millis, halves));
         run.add(Figure::of(STEADY, "factum, p99", Unit::Millis, tails).aim(Aim::Below(25.0)));

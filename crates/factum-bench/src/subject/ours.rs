@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The service's name.
-const SERVICE: &str = "bench";
+pub(super) const SERVICE: &str = "bench";
 
 /// The embedded backend: one SQLite file.
 pub(crate) struct Embedded;
@@ -56,17 +56,31 @@ impl Running {
         directory: &Path,
         projecting: bool,
     ) -> Result<Self, Failure> {
-        let Base {
-            store,
-            broker,
-            closing,
-        } = backend.open(directory).await?;
-        let mut service = Service::new(SERVICE)
+        let mut service = Self::plain_service()
             .aggregate::<Order>()
             .aggregate::<Account>();
         if projecting {
             service = service.projection(KeepOrders);
         }
+        Self::start_service(backend, directory, service).await
+    }
+
+    /// A service with nothing in it.
+    pub(crate) fn plain_service() -> Service {
+        Service::new(SERVICE)
+    }
+
+    /// Starts `service`, which was made of a plain one.
+    pub(crate) async fn start_service(
+        backend: &dyn Backend,
+        directory: &Path,
+        service: Service,
+    ) -> Result<Self, Failure> {
+        let Base {
+            store,
+            broker,
+            closing,
+        } = backend.open(directory).await?;
         let app = App::new(system_env(), broker)
             .service_on(store.clone(), service)
             .start()
@@ -81,6 +95,12 @@ impl Running {
     /// The service.
     pub(crate) fn service(&self) -> &RunningService {
         self.app.service(SERVICE).expect("it was started")
+    }
+
+    /// Its broker.
+    #[cfg(feature = "engines")]
+    pub(crate) fn broker(&self) -> &Arc<dyn Broker> {
+        self.app.broker()
     }
 
     /// Ends it in good order.
@@ -108,6 +128,10 @@ impl Subject for Ours {
         let running = Running::start(&*self.0, directory, false).await?;
         let commands = running.service().commands();
         Ok(Box::new(Arc::new(Open { running, commands })))
+    }
+
+    async fn remove(&self, directory: &Path) -> Result<(), Failure> {
+        self.0.remove(directory).await
     }
 }
 
