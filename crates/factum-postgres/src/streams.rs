@@ -47,16 +47,21 @@ pub(crate) struct Head {
 /// The streams used lately: what is used moves to the young generation; when that is full, the old one is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
-    young: BTreeMap<StreamId, Head>,
-    old: BTreeMap<StreamId, Head>,
+    young: Known,
+    old: Known,
 }
+
+/// Streams with new ids are looked up most, and their ids begin alike: in a tree each look-up compares a dozen of them.
+#[expect(
+    clippy::disallowed_types,
+    reason = "it is looked up in, and never walked through"
+)]
+type Known = std::collections::HashMap<StreamId, Head>;
 
 impl Heads {
     /// What is remembered of `stream`.
     pub(crate) fn get(&mut self, stream: &StreamId) -> Option<&Head> {
-        if !self.young.contains_key(stream)
-            && let Some((stream, head)) = self.old.remove_entry(stream)
-        {
+        if let Some((stream, head)) = self.old.remove_entry(stream) {
             self.insert(stream, head);
         }
         self.young.get(stream)
