@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use factum::{Category, Error, GroupSpec, Recorded, Signal, Store, StreamId, Version, reactor};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::contracts::{ShelfEvent, UserId, UserRegistered};
 
@@ -12,6 +12,9 @@ const USER: &str = "user";
 
 /// How long an order waits for the import of its user: who was registered a moment ago may order.
 const USER_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How long nothing is looked up again while others write.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Keeps the facts of others in the own log, where the projections can read them.
 pub(super) fn group() -> GroupSpec {
@@ -42,17 +45,19 @@ pub async fn knows_user(store: &dyn Store, user: &UserId) -> Result<bool, Error>
         // Nobody can be called that.
         return Ok(false);
     };
-    let told = async {
-        let mut head = store.head().await?.position.0;
-        while store
-            .read_stream(&stream, Version(1), 1)
-            .await?
-            .records
-            .is_empty()
-        {
-            head = store.wait(Signal::Head, head).await?;
+    let until = Instant::now() + USER_WAIT_MAX;
+    let mut head = store.head().await?.position.0;
+    loop {
+        let found = store.read_stream(&stream, Version(1), 1).await?;
+        if !found.records.is_empty() {
+            return Ok(true);
         }
-        Ok(true)
-    };
-    timeout(USER_WAIT_MAX, told).await.unwrap_or(Ok(false))
+        // Only the waiting is bounded: a store that doesn't answer is no user who is not there.
+        match timeout_at(until, store.wait(Signal::Head, head)).await {
+            Ok(grown) => head = grown?,
+            Err(_) => return Ok(false),
+        }
+        // Others write without end, and few of them about this user.
+        sleep_until(until.min(Instant::now() + LOOK_EVERY)).await;
+    }
 }
