@@ -2,11 +2,14 @@
 //!
 //! A role may have several processes, which share a store: whatever one of them can answer, each can. They are asked in
 //! turn. One that can't be reached is passed over; one that doesn't answer in time too, when the request may come twice
-//! (a query, or a command with an idempotency key). Where nobody knows what became of a command, that is said.
+//! (a query, or a command with an idempotency key), and is asked last for a while. Where nobody knows what became of a command, that is said.
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,8 +22,9 @@ use axum::{
 use factum::Error;
 use factum_admin::web::Problem;
 use futures_util::future;
-use reqwest::Url;
+use reqwest::{Url, redirect::Policy};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::platform::Role;
 
@@ -30,6 +34,16 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// How long it may take while another process is left that could answer in its place: longer than any query waits for
 /// what its token stands for.
 const TRY_MAX: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to come about: a machine that is gone refuses nothing.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// How long a connection is kept that nobody uses: not as long as a server keeps it. A request that meets its end there
+/// may have been heard, for all that is known here.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+
+/// For how long one that was silent is asked after all others.
+const SILENT_FOR: Duration = Duration::from_secs(10);
 
 /// What is passed on of a request. The rest is between the client and us.
 const PASSED_ON: [HeaderName; 5] = [
@@ -55,6 +69,8 @@ pub struct Peers {
     addresses: BTreeMap<Role, Vec<Url>>,
     http: reqwest::Client,
     turn: AtomicUsize,
+    /// Who was silent, and when.
+    silent: Mutex<BTreeMap<Url, Instant>>,
 }
 
 /// A request as it is passed on.
@@ -175,11 +191,17 @@ impl Peers {
     ///
     /// Class fatal when HTTP can't be spoken at all. Nobody is asked yet.
     pub fn new(addresses: BTreeMap<Role, Vec<Url>>) -> Result<Self, Error> {
-        let http = reqwest::Client::builder().no_proxy().build();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT_MAX)
+            .pool_idle_timeout(IDLE_MAX)
+            .build();
         Ok(Self {
             addresses,
             http: http.map_err(|error| Error::fatal("can't speak HTTP").caused_by(error))?,
             turn: AtomicUsize::new(0),
+            silent: Mutex::default(),
         })
     }
 
@@ -197,6 +219,8 @@ impl Peers {
         let addresses = self.of(role);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = (0..addresses.len()).map(|step| &addresses[(turn + step) % addresses.len()]);
+        let mut in_turn: Vec<_> = in_turn.collect();
+        in_turn.sort_by_key(|address| self.was_silent(address));
         let mut unreached = format!("no process is known to have role `{role}`");
         let mut left = addresses.len();
         for address in in_turn {
@@ -224,6 +248,22 @@ impl Peers {
         Err(silent(role, &unreached))
     }
 
+    /// Whether it was silent lately.
+    fn was_silent(&self, address: &Url) -> bool {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = silent.get(address);
+        since.is_some_and(|since| since.elapsed() < SILENT_FOR)
+    }
+
+    fn note(&self, address: &Url, is_silent: bool) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_silent {
+            silent.insert(address.clone(), Instant::now());
+        } else {
+            silent.remove(address);
+        }
+    }
+
     /// The answers of all processes that have the role.
     pub(crate) async fn ask_all(
         &self,
@@ -243,6 +283,17 @@ impl Peers {
     }
 
     async fn send(
+        &self,
+        address: &Url,
+        asked: &Asked,
+        patience: Duration,
+    ) -> Result<Answered, Silence> {
+        let answer = self.exchange(address, asked, patience).await;
+        self.note(address, answer.is_err());
+        answer
+    }
+
+    async fn exchange(
         &self,
         address: &Url,
         asked: &Asked,
@@ -289,4 +340,46 @@ fn in_words(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_was_silent_is_asked_after_the_others() {
+        let (mut urls, mut listeners) = (Vec::<Url>::new(), Vec::new());
+        for _ in 0..2 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            urls.push(format!("http://{address}").parse().unwrap());
+            listeners.push(listener);
+        }
+        let (well, silent) = (listeners.pop().unwrap(), listeners.pop().unwrap());
+        let here = axum::Router::new().route("/", axum::routing::get(async || "here"));
+        let served = axum::serve(well, here);
+        tokio::spawn(async move { served.await });
+        let heard = Arc::new(AtomicUsize::new(0));
+        let hears = heard.clone();
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((connection, _)) = silent.accept().await {
+                held.push(connection);
+                hears.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let peers = Peers::new(BTreeMap::from([(Role::Stock, urls)])).unwrap();
+
+        let asked = Asked::new(Method::GET, "/".into(), &HeaderMap::new(), Bytes::new());
+        for _ in 0..6 {
+            let answered = peers.ask(Role::Stock, &asked).await.unwrap();
+            assert_eq!(answered.body, "here");
+        }
+
+        assert_eq!(heard.load(Ordering::Relaxed), 1, "it was waited for once");
+    }
 }
