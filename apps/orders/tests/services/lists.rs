@@ -79,6 +79,30 @@ async fn pages_over_all_services_are_the_whole_whatever_their_size() {
         "a page of one still counts all: {services:?}"
     );
 
+    // A group is one service's, whichever that is.
+    let parked = async |query: &str| {
+        let page = client.get(&format!("/admin/parked?limit=500{query}")).await;
+        page.is(200)["parked"].as_array().unwrap().clone()
+    };
+    let all = parked("").await;
+    for group in ["notification-service", "stock-imports"] {
+        let its = |one: &&Value| one["group"] == group;
+        let its: Vec<_> = all.iter().filter(its).cloned().collect();
+        assert!(!its.is_empty(), "{group} in {all:?}");
+        assert_eq!(parked(&format!("&group={group}")).await, its);
+    }
+    client.get("/admin/parked?group=nobodys").await.is(422);
+    let redriven = json!({ "group": "stock-imports" });
+    client
+        .post("/admin/parked/redrive", &redriven)
+        .await
+        .is(200);
+    let redriven = json!({ "group": "nobodys" });
+    client
+        .post("/admin/parked/redrive", &redriven)
+        .await
+        .is(422);
+
     for path in [
         "/admin/audit?limit=0",
         "/admin/parked?after=nonsense",

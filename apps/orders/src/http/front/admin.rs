@@ -195,17 +195,34 @@ impl Gathering<'_> {
         &self,
         mut of: impl FnMut(Role) -> Option<Asked>,
     ) -> Result<Result<Vec<(Role, Value)>, Answered>, Problem> {
-        let mut told = Vec::new();
+        let (mut told, mut without) = (Vec::new(), None);
         for role in Self::roles() {
             let Some(asked) = of(role) else { continue };
             let answered = self.ask(role, &asked).await?;
+            if lacks_group(&answered) {
+                without = Some(answered);
+                continue;
+            }
             if !answered.status.is_success() {
                 return Ok(Err(answered));
             }
             told.push((role, answered.json()));
         }
-        Ok(Ok(told))
+        Ok(match without {
+            Some(refused) if told.is_empty() => Err(refused),
+            _ => Ok(told),
+        })
     }
+}
+
+/// Whether a service refuses since the group that was named is none of its own: it may be another's.
+pub(super) fn lacks_group(answered: &Answered) -> bool {
+    let body = answered.json();
+    let errors = body["errors"].as_array();
+    answered.status == StatusCode::UNPROCESSABLE_ENTITY
+        && errors.is_some_and(|errors| {
+            !errors.is_empty() && errors.iter().all(|error| error["field"] == "group")
+        })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use factum::Timestamp;
 use factum_admin::web::Problem;
 use serde_json::{Value, json};
 
-use super::admin::{Gathering, parameter};
+use super::admin::{Gathering, lacks_group, parameter};
 use crate::{peers::Asked, platform::Role};
 
 /// How many a page has, unless asked for otherwise, and at most: as the admin API has it.
@@ -114,6 +114,7 @@ pub(super) async fn pages(gathering: &Gathering<'_>) -> Result<Response, Problem
     }
     let mut whole = json!({ rows_are: [] });
     let (mut left, mut next) = (list.limit, None);
+    let (mut known, mut without) = (false, None);
     for role in Gathering::roles() {
         let place = match from {
             Some((name, _)) if role.name() == name => list.place.as_ref(),
@@ -128,9 +129,14 @@ pub(super) async fn pages(gathering: &Gathering<'_>) -> Result<Response, Problem
         let limit = if shows { left.max(1) } else { 1 };
         let target = list.part(role, limit, place.map(|place| format!("after={place}")));
         let answered = gathering.ask(role, &gathering.asked.get(target)).await?;
+        if lacks_group(&answered) {
+            without = Some(answered);
+            continue;
+        }
         if !answered.status.is_success() {
             return Ok(answered.into());
         }
+        known = true;
         let mut part = answered.json();
         if is_parked {
             let counts = part["counts"].as_array().cloned();
@@ -151,6 +157,9 @@ pub(super) async fn pages(gathering: &Gathering<'_>) -> Result<Response, Problem
         extend(&mut whole[rows_are], rows.into_iter());
         next = part["next"].as_str().map(str::to_owned);
         part.take();
+    }
+    if let Some(refused) = without.filter(|_| !known) {
+        return Ok(refused.into());
     }
     if let Some(next) = next {
         whole["next"] = next.into();
