@@ -276,8 +276,15 @@ async fn place(
     // A page of just so many says where it ends.
     let place = list.place.as_ref().map(|place| format!("before={place}"));
     let asked = gathering.asked.get(list.part(role, source.taken, place));
-    let told = gathering.ask(role, &asked).await?.json();
-    Ok(told["next"]
+    let answered = gathering.ask(role, &asked).await?;
+    if !answered.status.is_success() {
+        // Without its place, all that is older would be left out of the next pages.
+        return Err(Problem::unavailable(
+            format!("role `{role}` does not say where its record goes on: try again"),
+            1,
+        ));
+    }
+    Ok(answered.json()["next"]
         .as_str()
         .map_or_else(|| format!("{role}:0"), str::to_owned))
 }
