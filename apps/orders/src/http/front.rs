@@ -173,7 +173,15 @@ impl Whole for AllParts<'_> {
             let seen: Vec<Standing> = serde_json::from_value(seen["standings"].clone())
                 .map_err(|error| odd(role, &error))?;
             // A process may have several roles, and be asked for each.
-            standings.extend(seen.into_iter().filter(|one| one.service == role.name()));
+            let its = seen.into_iter().filter(|one| one.service == role.name());
+            let its: Vec<_> = its.collect();
+            if its.is_empty() {
+                return Err(Problem::unavailable(
+                    format!("the process that `--peer {role}=` names has no service `{role}`"),
+                    1,
+                ));
+            }
+            standings.extend(its);
         }
         Ok(standings)
     }
