@@ -13,7 +13,7 @@ mod reason;
 pub use reason::{REASON_CHARS_MAX, reason};
 mod request;
 pub use request::{
-    BODY_BYTES_MAX, BODY_READ_MAX, FromBody, FromBodyOrDefault, FromPath, FromQuery,
+    BODY_BYTES_MAX, BODY_READ_MAX, FromBody, FromBodyOrDefault, FromPath, FromQuery, read_body,
 };
 mod route;
 pub use route::{Api, Route};

@@ -17,7 +17,7 @@ use axum::{
     middleware::from_fn_with_state,
     response::{IntoResponse as _, Response},
 };
-use factum_admin::web::{BODY_BYTES_MAX, Problem, Route};
+use factum_admin::web::{Problem, Route, read_body};
 use serde_json::{Value, json};
 
 use super::{Shop, faults::FaultsBody, invariants::Whole};
@@ -92,8 +92,7 @@ async fn asked(request: Request) -> Result<Asked, Problem> {
     let (parts, body) = request.into_parts();
     let target = parts.uri.path_and_query();
     let target = target.map_or_else(|| parts.uri.path().to_owned(), ToString::to_string);
-    let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await;
-    let body = body.map_err(|error| Problem::unreadable(error.to_string()))?;
+    let body = read_body(&parts.headers, body).await?;
     Ok(Asked::new(parts.method, target, &parts.headers, body))
 }
 

@@ -95,6 +95,15 @@ pub(super) async fn read_json(headers: &HeaderMap, body: Body) -> Result<Bytes, 
             "send JSON, and say so: `Content-Type: application/json`",
         ));
     }
+    read_body(headers, body).await
+}
+
+/// Reads a body, whatever it is.
+///
+/// # Errors
+///
+/// When it is larger than [`BODY_BYTES_MAX`], takes longer than [`BODY_READ_MAX`], or breaks off.
+pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
