@@ -80,19 +80,9 @@ pub(super) async fn out_of_stock(tour: &mut Tour) -> Result<(), Failure> {
     tour.scene("Out of stock: refused at once when that is plain, else refunded and cancelled");
     let sku = tour.sku("rare");
     // The order service knows the shelf from the stock service's events: in a moment, if not now.
-    let imported = |reply: &crate::client::Reply| {
-        reply.body["streams"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(|one| one["id"] == *sku))
-    };
-    tour.client
-        .until(
-            "the order service has heard of the shelf",
-            "/admin/streams?service=order&limit=500",
-            SOON,
-            imported,
-        )
-        .await?;
+    let imported = format!("/admin/streams/order/shelf/{sku}");
+    let what = "the order service has heard of the shelf";
+    tour.client.until(what, &imported, SOON, |_| true).await?;
     let what = "the order service knows what is left";
     tour.client
         .until(what, "/admin/projections?service=order", SOON, |reply| {
