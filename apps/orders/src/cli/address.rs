@@ -106,6 +106,12 @@ pub(super) fn http(text: &str) -> Result<Url, String> {
             "only plain HTTP is spoken between processes: {example}"
         ));
     }
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    if !is_bare || !url.username().is_empty() || url.password().is_some() {
+        return Err(format!(
+            "an address has a host and a port, and nothing else: {example}"
+        ));
+    }
     Ok(url)
 }
 
@@ -156,6 +162,9 @@ mod tests {
         refuses(views("https://v:9200"), &["elasticsearch://"]);
         refuses(http("https://a:1"), &["plain HTTP", "http://"]);
         refuses(http("a:1"), &["http://"]);
+        for odd in ["http://a:1/shop", "http://me:secret@a:1", "http://a:1/?b"] {
+            refuses(http(odd), &["nothing else", "http://"]);
+        }
         for odd in ["", "A", "1a", "a-b", "한", &"a".repeat(31)] {
             refuses(prefix(odd), &["write it as `shop_`"]);
         }
