@@ -63,7 +63,8 @@ impl Slot {
         let mut state = self.state();
         debug_assert!(state.told.is_none(), "one thing is told at a time");
         state.told = Some(told);
-        state.wish.waits = false;
+        // A call that came since the thread last looked has answered what was told before, and not this.
+        (state.wish.waits, state.wish.settled) = (false, false);
         drop(state);
         self.changed.notify_one();
     }
@@ -160,6 +161,18 @@ mod tests {
         let wish = slot.wish();
         assert!(wish.settled && wish.called && !wish.waits, "{wish:?}");
         assert_eq!(slot.wish(), Wish::default(), "it is told once");
+    }
+
+    #[tokio::test]
+    async fn who_begins_to_wait_while_something_is_about_to_be_told_has_not_answered_it() {
+        let slot = Arc::new(Slot::default());
+        let first = slot.call();
+        slot.wish();
+        drop(first);
+        let second = slot.call().err().unwrap();
+        slot.fill(Ok(lost()));
+        assert_eq!(second.told().await.unwrap().unwrap(), lost());
+        assert!(!slot.wish().settled, "it was only told, and not answered");
     }
 
     #[tokio::test]
