@@ -3,7 +3,7 @@
 use factum_core::{Error, Subscription};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
-use crate::{Compression, GroupProtocol, KafkaOptions, Mechanism};
+use crate::{Compression, GroupProtocol, KafkaOptions, Mechanism, options::MESSAGE_BYTES_MAX};
 
 /// What a message may have in its batch beside key, value and headers' bytes: lengths, and the batch's own head.
 pub(crate) const OVERHEAD_BYTES: usize = 64 * 1024;
@@ -33,6 +33,7 @@ const OURS: &[&str] = &[
     "group.instance.id",
     "group.protocol",
     "max.poll.interval.ms",
+    "message.max.bytes",
     "message.timeout.ms",
     "metadata.broker.list",
     "partition.assignment.strategy",
@@ -57,6 +58,13 @@ pub(crate) fn verify(options: &KafkaOptions) -> Result<(), Error> {
     {
         return Err(Error::fatal(format!(
             "the setting `{setting}` is not free: what Factum promises rests on it; leave it out"
+        )));
+    }
+    if options.message_bytes_max < MESSAGE_BYTES_MAX {
+        return Err(Error::fatal(format!(
+            "`message_bytes_max` is {}: an event that a store has taken may need {MESSAGE_BYTES_MAX}, and one that is never \
+             published holds up all behind it; state that or more",
+            options.message_bytes_max
         )));
     }
     let hashes = options
@@ -285,6 +293,18 @@ mod tests {
         }
         assert!(verify(&KafkaOptions::new(["a:1"]).setting("client.rack", "r")).is_ok());
         assert!(verify(&KafkaOptions::new(Vec::<String>::new())).is_err());
+    }
+
+    #[test]
+    fn no_event_that_a_store_takes_is_too_large_to_be_published() {
+        const { assert!(factum_core::RECORD_BYTES_MAX < MESSAGE_BYTES_MAX) };
+        let of = |bytes| KafkaOptions::new(["a:1"]).message_bytes_max(bytes);
+        assert!(verify(&of(MESSAGE_BYTES_MAX)).is_ok());
+        let error = verify(&of(MESSAGE_BYTES_MAX - 1)).unwrap_err();
+        assert!(
+            error.is_fatal() && error.to_string().contains("1048576"),
+            "{error}"
+        );
     }
 
     #[test]

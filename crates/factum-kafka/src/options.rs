@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use factum_core::Error;
 
-/// The largest message, in bytes: as the embedded brokers take.
-const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// The largest message, in bytes: as the embedded brokers take. An event that a store takes fits into it.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// How many messages of one producer may be on the way: twenty batches of the relay.
 const IN_FLIGHT_MESSAGES_MAX: usize = 10_000;
@@ -51,7 +51,8 @@ pub struct KafkaOptions {
     pub client: String,
     /// How many copies a topic that is made has; `None`: as the brokers' own default says.
     pub replication: Option<u16>,
-    /// The largest message, in bytes of key, value and headers. Topics that are made allow it, and those that are there must.
+    /// The largest message, in bytes of key, value and headers: 1 MiB or more. Topics that are made allow it, and those that
+    /// are there must.
     pub message_bytes_max: usize,
     /// How many messages of one producer may be on the way.
     pub in_flight_messages_max: usize,

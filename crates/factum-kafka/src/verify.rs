@@ -54,7 +54,7 @@ pub(crate) fn fault(
         && most < demands.batch_bytes as u64
     {
         faults.push(format!(
-            "it takes messages of {most} bytes at most: set `max.message.bytes={}`, or state a lower `message_bytes_max`",
+            "it takes messages of {most} bytes at most: set `max.message.bytes={}`",
             demands.batch_bytes
         ));
     }
