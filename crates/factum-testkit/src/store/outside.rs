@@ -158,7 +158,7 @@ impl Views for Outside {
     fn capabilities(&self) -> ViewsCapabilities {
         ViewsCapabilities {
             atomic: false,
-            full_text: false,
+            full_text: true,
         }
     }
 

@@ -167,8 +167,16 @@ impl Table {
                 );
             }
             (_, "OrderCreated") => {
+                let items = raw.field("items");
+                let text =
+                    |item: &Value, name: &str| item[name].as_str().unwrap_or_default().to_owned();
+                let names = items.as_array().into_iter().flatten();
+                let names =
+                    names.map(|item| format!("{} {}", text(item, "name"), text(item, "sku")));
+                let names = names.collect::<Vec<_>>().join(", ");
                 let row = json!({
-                    "order_id": raw.id, "user_id": raw.field("user_id"), "status": "created", "items": raw.field("items"),
+                    "order_id": raw.id, "user_id": raw.field("user_id"), "status": "created", "items": items,
+                    "item_names": names,
                     "total_amount": raw.field("total_amount"), "currency": raw.field("currency"),
                     "payment": raw.field("payment"), "payment_method": null, "tracking": null,
                     "cancel_reason": null, "created_at": at.to_string(), "updated_at": at.to_string(),
