@@ -9,6 +9,7 @@ use axum::{
     response::IntoResponse,
 };
 use factum::{RunningService, Status};
+use futures_util::future;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -76,10 +77,9 @@ pub(crate) struct HealthView {
 }
 
 pub(crate) async fn health(State(admin): State<Admin>, sender: Sender) -> Json<HealthView> {
-    for service in admin.running().services() {
-        // It says in health what it finds.
-        service.unwritable().await;
-    }
+    // Each says in health what it finds.
+    let looks = admin.running().services().map(RunningService::unwritable);
+    future::join_all(looks).await;
     let services: BTreeMap<_, _> = admin
         .running()
         .services()
@@ -108,20 +108,9 @@ pub(crate) async fn ready(
     State(admin): State<Admin>,
     sender: Sender,
 ) -> Result<Json<ReadyView>, Problem> {
-    let mut troubles = Vec::new();
-    for service in admin.running().services() {
-        let failed = parts(service)
-            .into_iter()
-            .filter(|part| part.status == Wellness::Failed);
-        troubles.extend(failed.map(|part| (part.part, part.reason.unwrap_or_default())));
-        let unwell = match service.unwritable().await {
-            Some(error) => Err(error),
-            None => service.store().head().await.map(drop),
-        };
-        if let Err(error) = unwell {
-            troubles.push((format!("{}/store", service.name()), format!("{error:#}")));
-        }
-    }
+    // All at once: one whose store is slow to say what is wrong must not add its time to that of the others.
+    let troubles = admin.running().services().map(troubles);
+    let troubles = future::join_all(troubles).await.concat();
     if troubles.is_empty() {
         return Ok(Json(ReadyView { ready: true }));
     }
@@ -142,6 +131,24 @@ pub(crate) async fn ready(
         .fold(problem, |problem, (part, reason)| {
             problem.field(part, reason)
         }))
+}
+
+/// The parts of a service that have stopped by themselves or can't be written to, and why.
+async fn troubles(service: &RunningService) -> Vec<(String, String)> {
+    let failed = parts(service)
+        .into_iter()
+        .filter(|part| part.status == Wellness::Failed);
+    let mut troubles: Vec<_> = failed
+        .map(|part| (part.part, part.reason.unwrap_or_default()))
+        .collect();
+    let unwell = match service.unwritable().await {
+        Some(error) => Err(error),
+        None => service.store().head().await.map(drop),
+    };
+    if let Err(error) = unwell {
+        troubles.push((format!("{}/store", service.name()), format!("{error:#}")));
+    }
+    troubles
 }
 
 /// How the text of all metrics ends.
