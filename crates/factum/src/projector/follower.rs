@@ -321,7 +321,13 @@ impl<'a> Follower<'a> {
         });
         commit.views = views;
         commit.audit = audit;
-        match core.write(commit).await {
+        let written = if self.projector.views.capabilities().atomic {
+            core.write(commit).await
+        } else {
+            // What another engine takes or refuses says nothing of whether the store can be written to.
+            core.store.commit(commit).await
+        };
+        match written {
             Ok(_) => {
                 (self.saved, self.reached) = (to, to);
                 (self.voids, self.turns) = (0, 0);

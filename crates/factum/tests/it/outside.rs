@@ -1,13 +1,15 @@
 //! Views outside of the store, by an engine that loses what it has taken.
 
-use std::cell::Cell;
+use std::{cell::Cell, time::Duration};
 
-use factum::{App, Query, QueryError, Running, Service, Stale, Token, Topic, TopicSpec, WithViews};
-use factum_testkit::MemoryViewsEngine;
+use factum::{
+    App, Error, Query, QueryError, Running, Service, Stale, Token, Topic, TopicSpec, WithViews,
+};
+use factum_testkit::{MemoryViewsEngine, faults::Call};
 
 use crate::{
     bank::{BALANCES, Balance, Balances, Bank, accounts, deposit, generations},
-    world::{Account, until},
+    world::{Account, AccountCommand, until},
 };
 
 /// The bank, with its balances by an engine.
@@ -62,6 +64,26 @@ async fn rows_follow_the_log_and_go_on_after_a_restart() {
         "what was taken before is not taken again"
     );
     assert_eq!(generations(&running).await, [1]);
+    running.stop().await;
+}
+
+/// It went wrong: an engine that took rows was believed to say that the store can be written to again.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_nothing_is_told_of_though_its_rows_are_taken_elsewhere() {
+    let (bank, engine) = (Bank::new(77), MemoryViewsEngine::default());
+    let running = start(&bank, &engine).await;
+    let token = deposit(&running, "a", 5).await.token;
+    assert_eq!(total(&running, &token).await, 5);
+    let rule = bank.plan.at(Call::Commit).on("accounts");
+    rule.times(u64::MAX)
+        .fails(Error::transient("the disk is full"));
+    let accounts = accounts(&running);
+    let deposit = AccountCommand::Deposit(7);
+    let refused = accounts.commands().execute::<Account>("a", deposit).await;
+    refused.expect_err("nothing is taken");
+    // The projection asks its engine all along whether it has lost anything.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(accounts.unwritable().await.is_some());
     running.stop().await;
 }
 
