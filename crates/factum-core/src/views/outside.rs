@@ -143,7 +143,8 @@ impl Divided {
         }
         self.views.apply(input, commit.views).await?;
         Ok(Committed {
-            head: self.store.head().await?,
+            // Nothing was added to the log.
+            head: input.to,
             first: None,
             versions: Vec::new(),
             inbox: None,
