@@ -37,7 +37,7 @@ impl Written {
             // A write at the version that is there is the same write again, or the later of one commit.
             "_id": self.key, "version": self.version, "version_type": "external_gte"
         } });
-        let source = Value::Object(self.source.clone());
+        let source = serde_json::to_string(&self.source).expect("a map of JSON is JSON");
         format!("{action}\n{source}\n")
     }
 }

@@ -277,7 +277,10 @@ impl Index {
             sequence: written.sequence,
             term: written.term,
         };
-        *lock(&self.held) = Some(stored.clone());
+        // One with a plan is changed at once by whoever has written it.
+        if stored.state.plan.is_none() {
+            *lock(&self.held) = Some(stored.clone());
+        }
         self.note(stored.state.checkpoint);
         Ok(Some(stored))
     }

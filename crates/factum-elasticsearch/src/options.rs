@@ -139,8 +139,13 @@ impl ElasticsearchOptions {
             };
             match name {
                 "api_key" => options = options.api_key(&value),
+                "ca" if !https => {
+                    return Err(wrong(
+                        "has `ca`, which means nothing without TLS: begin it with `elasticsearch+https://`".into(),
+                    ));
+                }
                 "ca" => options = options.ca(&value),
-                "shards" => options.shards = number()?,
+                "shards" => options = options.shards(number()?),
                 "replicas" => options.replicas = Some(number()?),
                 "analyzer" => options.analyzer = value,
                 _ => {
@@ -338,6 +343,7 @@ mod tests {
             "elasticsearch://u:secret@host/a-b",
             "elasticsearch://u:secret@host/?shards=many",
             "elasticsearch://u:secret@host/?sahrds=1",
+            "elasticsearch://u:secret@host/?ca=/ca.pem",
         ] {
             let error = ElasticsearchOptions::parse(address).unwrap_err();
             assert!(error.is_fatal(), "{address}");

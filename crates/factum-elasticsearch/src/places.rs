@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     bulk::gone,
     client::Client,
+    document::MARK,
     index::{Document, INFO, Index, Info, STATE_KEY},
     mapping,
     names::{self, Names},
@@ -265,7 +266,8 @@ impl Places {
     ) -> Result<Option<(u32, At)>, Error> {
         let mut at = names.active(projection);
         loop {
-            let path = format!("/{at}/_doc/{STATE_KEY}");
+            // Not the rows that an apply is about to write, which no reader needs.
+            let path = format!("/{at}/_doc/{STATE_KEY}?_source_excludes={MARK}.plan");
             let reply = self.client.ask(Method::GET, &path, None).await?;
             if reply.status == StatusCode::NOT_FOUND {
                 return Ok(None);
