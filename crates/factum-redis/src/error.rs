@@ -56,7 +56,7 @@ fn server(what: &str, kind: ServerErrorKind, error: RedisError) -> Error {
             "the keys are on another node of the cluster: the address must be that of their node, or of a proxy",
         ),
         ServerErrorKind::NoPerm => fatal(
-            "the user may not do that: it needs `+@all -@admin -@dangerous +info +keys`, or less, for the keys of the prefix",
+            "the user may not do that: it needs `+@all -@admin -@dangerous +info`, or less, for the keys of the prefix",
         ),
         _ => fatal("the server refuses it"),
     };

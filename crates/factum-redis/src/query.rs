@@ -7,7 +7,7 @@
 
 use std::{cmp::Ordering, collections::BTreeSet};
 
-use factum_core::{Cursor, Error, Operator, Page, Query, Row, Rows, Value};
+use factum_core::{Cursor, Error, Operator, Page, Query, Row, Rows};
 use redis::{Value as Told, pipe};
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     plan::{Plan, Stretch},
     scripts,
     table::Table,
-    value::{Found, decode, digits_of, encode, read},
+    value::{Found, NULL, decode, digits_of, encode, read},
 };
 
 /// How many entries the server looks at before it lets others have their turn: some milliseconds.
@@ -359,11 +359,10 @@ impl Asker<'_> {
 /// Whether a row's values meet a comparison, as the server finds out too.
 fn holds((column, operator, value): &(usize, Operator, Vec<u8>), values: &[Vec<u8>]) -> bool {
     let actual = &values[*column];
-    let null = encode(&Value::Null);
     if *operator == Operator::Equal {
         return actual == value;
     }
-    if *actual == null || *value == null {
+    if *actual == [NULL] || *value == [NULL] {
         return false;
     }
     match operator {
@@ -462,8 +461,7 @@ impl Key {
 
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        let null = encode(&Value::Null);
-        let nulls = (self.value == null).cmp(&(other.value == null));
+        let nulls = (self.value == [NULL]).cmp(&(other.value == [NULL]));
         let rest = self
             .value
             .cmp(&other.value)
