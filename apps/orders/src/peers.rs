@@ -206,11 +206,6 @@ impl Peers {
         })
     }
 
-    /// Whether anybody is known to have this role.
-    pub fn has(&self, role: Role) -> bool {
-        !self.of(role).is_empty()
-    }
-
     fn of(&self, role: Role) -> &[Url] {
         self.addresses.get(&role).map_or(&[], Vec::as_slice)
     }

@@ -176,17 +176,24 @@ impl Gathering<'_> {
     }
 
     async fn whoever(&self) -> Result<Response, Problem> {
-        let mut unknown = None;
+        // Whose process is silent may be the one that knows: that is said only if nobody else does.
+        let (mut unknown, mut silent) = (None, None);
         for role in Self::roles() {
-            let answered = self.ask(role, self.asked).await?;
-            if answered.status != StatusCode::NOT_FOUND {
-                return Ok(answered.into());
+            match self.ask(role, self.asked).await {
+                Ok(answered) if answered.status == StatusCode::NOT_FOUND => {
+                    unknown = Some(answered);
+                }
+                Ok(answered) => return Ok(answered.into()),
+                Err(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE.as_u16() => {
+                    silent = Some(problem);
+                }
+                Err(problem) => return Err(problem),
             }
-            unknown = Some(answered);
         }
-        match unknown {
-            Some(answered) => Ok(answered.into()),
-            None => Ok(StatusCode::NOT_FOUND.into_response()),
+        match (silent, unknown) {
+            (Some(silent), _) => Err(silent),
+            (None, Some(answered)) => Ok(answered.into()),
+            (None, None) => Ok(StatusCode::NOT_FOUND.into_response()),
         }
     }
 

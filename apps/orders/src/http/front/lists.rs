@@ -137,7 +137,7 @@ pub(super) async fn pages(gathering: &Gathering<'_>) -> Result<Response, Problem
             return Ok(answered.into());
         }
         known = true;
-        let mut part = answered.json();
+        let part = answered.json();
         if is_parked {
             let counts = part["counts"].as_array().cloned();
             extend(&mut whole["counts"], counts.into_iter().flatten());
@@ -156,7 +156,6 @@ pub(super) async fn pages(gathering: &Gathering<'_>) -> Result<Response, Problem
         left -= rows.len().min(left);
         extend(&mut whole[rows_are], rows.into_iter());
         next = part["next"].as_str().map(str::to_owned);
-        part.take();
     }
     if let Some(refused) = without.filter(|_| !known) {
         return Ok(refused.into());
