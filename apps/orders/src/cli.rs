@@ -156,6 +156,10 @@ fn surplus(matches: &ArgMatches) -> Option<String> {
             }
             unused
         }
+        "outside" => vec![
+            ("`outside`".to_owned(), WORK),
+            ("`outside`".to_owned(), FOUND),
+        ],
         _ => return None,
     };
     unused.into_iter().find_map(|(what, of)| {
@@ -282,6 +286,14 @@ impl Options {
         } else {
             Accept::Nothing
         }
+    }
+}
+
+/// The secret of a token, which may be written with a name before it.
+pub(crate) fn secret(token: &str) -> String {
+    match token.split_once('=') {
+        Some((_, secret)) if !secret.trim_matches('=').is_empty() => secret.to_owned(),
+        _ => token.to_owned(),
     }
 }
 

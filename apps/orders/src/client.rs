@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::{cli::secret, failure::Failure};
 
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
@@ -78,14 +78,10 @@ impl Client {
             .no_proxy()
             .build();
         let http = http.map_err(|error| Failure::while_("can't speak HTTP", error))?;
-        let secret = |token: &String| match token.split_once('=') {
-            Some((_, secret)) if !secret.trim_matches('=').is_empty() => secret.to_owned(),
-            _ => token.clone(),
-        };
         Ok(Self {
             base,
             http,
-            token: tokens.first().map(secret),
+            token: tokens.first().map(String::as_str).map(secret),
         })
     }
 

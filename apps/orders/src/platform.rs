@@ -82,7 +82,7 @@ impl Platform {
             stores,
             outside,
         };
-        let platform = Self::run(world.into(), &options).await?;
+        let platform = Self::part(world.into(), &options).await?;
         let (failed, running) = (sqlite.failed(), Arc::downgrade(&platform.running));
         tokio::spawn(async move {
             let error = failed.await;
@@ -118,10 +118,6 @@ impl Platform {
     ///
     /// When a service doesn't start.
     pub async fn part(part: Part, options: &PlatformOptions) -> Result<Self, Error> {
-        Self::run(part, options).await
-    }
-
-    async fn run(part: Part, options: &PlatformOptions) -> Result<Self, Error> {
         let Part {
             env,
             broker,

@@ -177,6 +177,11 @@ impl Engines {
                 "role `query` speaks for all the others, and is a process of its own".into(),
             );
         }
+        if self.peers.contains_key(&Role::Query) {
+            return wrong(
+                "`--peer query=` has no use: this process answers what `query` does".into(),
+            );
+        }
         let missing: Vec<_> = Role::ALL
             .into_iter()
             .filter(|role| !self.peers.contains_key(role))
@@ -272,6 +277,8 @@ mod tests {
         args.push("--peer=order=http://127.0.0.1:7412");
         let engines = read(&args).unwrap().unwrap();
         assert_eq!(engines.peers[&Role::Order].len(), 2);
+        let itself = [&args[..], &["--peer=query=http://127.0.0.1:7400"]].concat();
+        refuses(&itself, &["`--peer query=` has no use"]);
         args.push("--role=stock");
         refuses(&args, &["a process of its own"]);
         let peer = "--peer=users=http://127.0.0.1:1";

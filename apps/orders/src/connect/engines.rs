@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use async_trait::async_trait;
 use factum::{Broker, Env, Error, ServiceName, Store, Stores, ViewsEngine, WithViews};
 use factum_elasticsearch::{ElasticsearchOptions, ElasticsearchViews};
 use factum_kafka::{Kafka, KafkaOptions};
@@ -16,7 +15,7 @@ use orders::{
 
 use super::NotConnected;
 use crate::{
-    cli::{Engines, Views},
+    cli::{Engines, Views, secret},
     failure::Failure,
 };
 
@@ -28,17 +27,18 @@ pub(crate) async fn part(
 ) -> Result<Part, NotConnected> {
     let broker = broker(engines).await?;
     let options = PostgresOptions::new(&engines.store.0).schema_prefix(&engines.prefix);
-    let stores: Arc<dyn Stores> = Arc::new(Opened {
-        stores: Arc::new(Postgres::new(&options)?),
-        views: views(engines).await?,
-    });
+    let postgres: Arc<dyn Stores> = Arc::new(Postgres::new(&options)?);
+    let stores = match views(engines).await? {
+        Some(views) => Arc::new(WithViews::new(postgres, views)),
+        None => postgres,
+    };
     let mut open: BTreeMap<Role, Arc<dyn Store>> = BTreeMap::new();
     for role in &engines.roles {
         let name = ServiceName::of(role.name());
         open.insert(*role, stores.open(&name, env).await?);
     }
     let outside = match &engines.outside {
-        Some(url) => Outside::at(url.clone(), tokens.first().map(|token| secret(token)))?,
+        Some(url) => Outside::at(url.clone(), tokens.first().map(String::as_str).map(secret))?,
         // Who speaks to no firm needs none.
         None => Outside::in_memory(),
     };
@@ -86,37 +86,4 @@ async fn views(engines: &Engines) -> Result<Option<Arc<dyn ViewsEngine>>, NotCon
 fn read<T>(option: &str, parsed: Result<T, Error>) -> Result<T, NotConnected> {
     let wrong = |error| Failure::with_code(2, format!("`{option}`: {error:#}"));
     parsed.map_err(|error| NotConnected::Failed(wrong(error)))
-}
-
-/// The secret of a token, which may be written with a name before it.
-fn secret(token: &str) -> String {
-    match token.split_once('=') {
-        Some((_, secret)) if !secret.trim_matches('=').is_empty() => secret.to_owned(),
-        _ => token.to_owned(),
-    }
-}
-
-/// Stores with their views, where these are elsewhere.
-#[derive(Debug)]
-struct Opened {
-    stores: Arc<dyn Stores>,
-    views: Option<Arc<dyn ViewsEngine>>,
-}
-
-#[async_trait]
-impl Stores for Opened {
-    async fn open(&self, service: &ServiceName, env: &Env) -> Result<Arc<dyn Store>, Error> {
-        let store = self.stores.open(service, env).await?;
-        match &self.views {
-            Some(views) => WithViews::store(store, &**views).await,
-            None => Ok(store),
-        }
-    }
-
-    async fn close(&self) {
-        if let Some(views) = &self.views {
-            views.close().await;
-        }
-        self.stores.close().await;
-    }
 }

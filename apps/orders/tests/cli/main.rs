@@ -203,6 +203,13 @@ fn what_cannot_be_understood_ends_with_2_and_what_cannot_be_done_with_1() {
     let error = fails(&load.output().unwrap(), 2);
     let wanted = "`--new-epoch` means nothing to `load --target`";
     assert!(error.contains(wanted), "{error}");
+    let mut outside = orders();
+    outside.args(["outside", "--moved"]);
+    let error = fails(&outside.output().unwrap(), 2);
+    assert!(
+        error.contains("`--moved` means nothing to `outside`"),
+        "{error}"
+    );
     verify = orders();
     verify.args(["store", "verify", "--data", "/nowhere"]);
     // A token in the environment is for whoever serves.
