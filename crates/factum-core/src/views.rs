@@ -439,6 +439,11 @@ pub trait Views: fmt::Debug + Send + Sync + 'static {
     /// the place that the projection said it `reached`, and the one that has to be shown, if any: an engine that shows
     /// its writes later than it takes them lets them be seen now, if that is needed for `wanted`.
     ///
+    /// A projection may have come further than the checkpoint that is stored: what it passed over since left no rows. So
+    /// when something is wanted, the answer is `reached`, unless the stored checkpoint is behind the furthest that this
+    /// process has seen of the generation, in a claim, a commit or a list: then rows were lost, and the answer is that
+    /// checkpoint. When nothing is wanted, it is what the engine knows without asking anybody else: the stored checkpoint.
+    ///
     /// Views that are as durable as the store, and show at once what they take, leave this as it is.
     ///
     /// # Errors

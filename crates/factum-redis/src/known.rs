@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use factum_core::{Epoch, ProjectionName, ViewName};
+use factum_core::{At, Epoch, ProjectionName, ViewName};
 
 use crate::table::Table;
 
@@ -23,6 +23,9 @@ pub(crate) struct Memory {
     pub(crate) tables: BTreeMap<(ViewName, u32), Arc<Table>>,
     /// The lineage in which a generation was claimed here.
     pub(crate) claims: BTreeMap<(ProjectionName, u32), u64>,
+    /// The furthest checkpoint that was seen here of a generation. It stays when a generation is made anew under its
+    /// number: readers see that one when it has come as far.
+    furthest: BTreeMap<(ProjectionName, u32), At>,
 }
 
 impl Known {
@@ -54,6 +57,19 @@ impl Memory {
         self.tables.retain(|(_, number), table| {
             *number != generation || table.definition.projection != *projection
         });
+    }
+
+    /// Notes that somebody was told that a generation's rows have come so far.
+    pub(crate) fn note(&mut self, projection: &ProjectionName, generation: u32, checkpoint: At) {
+        let known = self.furthest.entry((projection.clone(), generation));
+        let known = known.or_default();
+        *known = checkpoint.max(*known);
+    }
+
+    /// The furthest checkpoint that was seen here of a generation.
+    pub(crate) fn furthest(&self, projection: &ProjectionName, generation: u32) -> At {
+        let known = self.furthest.get(&(projection.clone(), generation));
+        known.copied().unwrap_or_default()
     }
 
     /// The projections whose views were seen.

@@ -478,10 +478,12 @@ impl Views for RedisStoreViews {
         &self,
         projection: &ProjectionName,
         generation: u32,
-        _reached: At,
-        _wanted: Option<At>,
+        reached: At,
+        wanted: Option<At>,
     ) -> Result<At, Error> {
         let home = self.home(projection);
+        // Before the server is asked: what is written meanwhile makes its answer no loss.
+        let furthest = self.known.of(home.epoch).furthest(projection, generation);
         let connected = self.link.connected().await?;
         let mut get = pipe();
         get.cmd("HMGET").arg(home.state()).arg("active");
@@ -494,9 +496,15 @@ impl Views for RedisStoreViews {
                 "readers of projection `{projection}` don't see generation {generation} any more"
             )));
         }
-        at.as_deref()
-            .and_then(read_place)
-            .ok_or_else(|| damaged(&home))
+        let at = at.as_deref().and_then(read_place);
+        let at = at.ok_or_else(|| damaged(&home))?;
+        // Where the projection has come further than the checkpoint, there was nothing to write. A checkpoint that is
+        // behind one that was seen before is another matter: rows were lost, and it says how many are left.
+        Ok(if wanted.is_some() && at >= furthest {
+            reached.max(at)
+        } else {
+            at
+        })
     }
 
     fn lineage(&self) -> u64 {
@@ -534,6 +542,7 @@ impl OutsideViews for RedisStoreViews {
         memory
             .claims
             .insert((projection.clone(), generation), connected.lineage);
+        memory.note(projection, generation, checkpoint);
         Ok(ProjectionClaim { fence, checkpoint })
     }
 
@@ -543,7 +552,18 @@ impl OutsideViews for RedisStoreViews {
         for projection in self.keepers(&connected).await? {
             let home = self.home(&projection);
             let state = self.state(&connected, &home).await?;
+            let first = found.len();
             found.extend(state.projections(&home));
+            let mut memory = self.known.of(home.epoch);
+            for ProjectionState {
+                generation,
+                checkpoint,
+                ..
+            } in &found[first..]
+            {
+                // Whoever reads this takes the rows to have come so far.
+                memory.note(&projection, *generation, *checkpoint);
+            }
         }
         Ok(found)
     }
@@ -589,6 +609,9 @@ impl OutsideViews for RedisStoreViews {
         let answer: Vec<String> = self.link.script(&connected, doing, &script).await?;
         match Applied::read(answer) {
             Some(Applied::Done) => {
+                self.known
+                    .of(home.epoch)
+                    .note(&input.projection, input.generation, input.to);
                 if registers {
                     let tables: Vec<_> = tables.iter().map(AsRef::as_ref).collect();
                     self.register(&connected, &home.projection, &tables).await?;

@@ -106,6 +106,7 @@ macro_rules! outside_views_suite {
                 a_generation_goes_on_where_it_was_and_is_forgotten,
                 another_fingerprint_starts_over,
                 readers_are_shown_how_far_the_rows_have_come,
+                what_left_no_rows_is_shown_before_its_checkpoint_is_stored,
                 a_new_epoch_sees_nothing_of_the_old,
                 a_second_process_sees_the_same_views,
             ],

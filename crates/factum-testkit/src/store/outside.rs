@@ -111,6 +111,7 @@ impl ViewsEngine for MemoryViewsEngine {
             engine: self.clone(),
             store,
             claims: Mutex::default(),
+            furthest: Mutex::default(),
         }))
     }
 
@@ -124,6 +125,8 @@ struct Outside {
     store: Arc<dyn Store>,
     /// In which lineage a generation was claimed here.
     claims: Mutex<BTreeMap<(ProjectionName, u32), u64>>,
+    /// The furthest checkpoint that was seen here of a generation, in each epoch.
+    furthest: Mutex<BTreeMap<(Epoch, ProjectionName, u32), At>>,
 }
 
 impl Outside {
@@ -146,6 +149,18 @@ impl Outside {
 
     fn claims(&self) -> MutexGuard<'_, BTreeMap<(ProjectionName, u32), u64>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn furthest(&self) -> MutexGuard<'_, BTreeMap<(Epoch, ProjectionName, u32), At>> {
+        self.furthest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that somebody was told that the rows have come so far.
+    fn note(&self, epoch: Epoch, projection: &ProjectionName, generation: u32, checkpoint: At) {
+        let mut furthest = self.furthest();
+        let known = furthest.entry((epoch, projection.clone(), generation));
+        let known = known.or_default();
+        *known = checkpoint.max(*known);
     }
 }
 
@@ -212,9 +227,11 @@ impl Views for Outside {
         &self,
         projection: &ProjectionName,
         generation: u32,
-        _reached: At,
-        _wanted: Option<At>,
+        reached: At,
+        wanted: Option<At>,
     ) -> Result<At, Error> {
+        let of = (self.store.identity().epoch, projection.clone(), generation);
+        let furthest = self.furthest().get(&of).copied().unwrap_or_default();
         let gone = || {
             Error::conflict(format!(
                 "readers of projection `{projection}` don't see generation {generation} any more"
@@ -228,7 +245,12 @@ impl Views for Outside {
         let mut states = states.iter();
         let state =
             states.find(|state| state.projection == *projection && state.generation == generation);
-        state.map(|state| state.checkpoint).ok_or_else(gone)
+        let stored = state.map(|state| state.checkpoint).ok_or_else(gone)?;
+        Ok(if wanted.is_some() && stored >= furthest {
+            reached.max(stored)
+        } else {
+            stored
+        })
     }
 
     fn lineage(&self) -> u64 {
@@ -254,11 +276,17 @@ impl OutsideViews for Outside {
             store: self.store.identity().epoch,
             owner: OwnerEpoch(claim.fence.owner.0 + kept.owners),
         };
+        self.note(fence.store, projection, generation, claim.checkpoint);
         Ok(ProjectionClaim { fence, ..claim })
     }
 
     async fn projections(&self) -> Result<Vec<ProjectionState>, Error> {
-        self.inner().projections().await
+        let epoch = self.store.identity().epoch;
+        let states = self.inner().projections().await?;
+        for state in &states {
+            self.note(epoch, &state.projection, state.generation, state.checkpoint);
+        }
+        Ok(states)
     }
 
     async fn forget(&self, projection: &ProjectionName, generation: u32) -> Result<(), Error> {
@@ -303,13 +331,16 @@ impl OutsideViews for Outside {
         }
         let inner = MemoryStore::open(kept.disk.clone());
         let mut commit = Commit::new(CommitId(uuid::Uuid::nil()), Timestamp::UNIX_EPOCH);
-        let mut input = input.clone();
+        let (mut input, to) = (input.clone(), input.to);
         input.fence = Fence {
             store: inner.identity().epoch,
             owner: OwnerEpoch(input.fence.owner.0.saturating_sub(kept.owners)),
         };
         commit.input = Input::Log(input);
         commit.views = writes;
-        inner.commit(commit).await.map(drop)
+        let (projection, generation) = claim;
+        inner.commit(commit).await?;
+        self.note(epoch, &projection, generation, to);
+        Ok(())
     }
 }

@@ -9,19 +9,28 @@ use factum_testkit::{MemoryViewsEngine, faults::Call};
 
 use crate::{
     bank::{BALANCES, Balance, Balances, Bank, accounts, deposit, generations},
-    world::{Account, AccountCommand, until},
+    world::{Account, AccountCommand, Receipt, until},
 };
 
-/// The bank, with its balances by an engine.
+/// The bank, with its balances by an engine, and receipts that mean nothing to them.
 async fn start(bank: &Bank, engine: &MemoryViewsEngine) -> Running {
     let (env, broker) = bank.outside();
     let store = WithViews::store(bank.store(), engine).await.unwrap();
     let service = Service::new("accounts")
         .aggregate::<Account>()
         .topic(TopicSpec::new(Topic::of("accounts"), 2))
+        .aggregate::<Receipt>()
+        .topic(TopicSpec::new(Topic::of("receipts"), 2))
         .projection(Balances::<1>(bank.faults.clone()));
     let app = App::new(env, broker).service_on(store, service);
     app.start().await.unwrap()
+}
+
+/// Writes a receipt.
+async fn receipt(running: &Running, id: &str) -> Token {
+    let commands = accounts(running).commands();
+    let written = commands.execute::<Receipt>(&id.to_string(), 1).await;
+    written.unwrap().token
 }
 
 async fn ask(running: &Running, token: Option<&Token>) -> Result<Option<Balance>, QueryError> {
@@ -159,5 +168,48 @@ async fn a_rebuild_is_seen_when_it_is_complete() {
         generations(&running).await == [2]
     })
     .await;
+    running.stop().await;
+}
+
+/// A token of a command that means nothing to the projection was answered with `Pending`, as long as the checkpoint was not
+/// stored behind it: with a steady stream of such commands, nearly always.
+#[tokio::test(start_paused = true)]
+async fn who_wrote_what_means_nothing_to_the_view_is_answered_at_once() {
+    let (bank, engine) = (Bank::new(75), MemoryViewsEngine::default());
+    let running = start(&bank, &engine).await;
+    let token = deposit(&running, "a", 5).await.token;
+    assert_eq!(total(&running, &token).await, 5);
+    for number in 0..50 {
+        let token = receipt(&running, &number.to_string()).await;
+        let asked = ask(&running, Some(&token)).await;
+        let balance = asked.unwrap_or_else(|error| panic!("receipt {number}: {error}"));
+        assert_eq!(balance.map(|balance| balance.total), Some(5));
+    }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_were_lost_are_missed_behind_what_means_nothing_to_the_view_too() {
+    let (bank, engine) = (Bank::new(76), MemoryViewsEngine::default());
+    let running = start(&bank, &engine).await;
+    let token = deposit(&running, "a", 5).await.token;
+    assert_eq!(total(&running, &token).await, 5);
+    let backup = engine.backup();
+    let deposited = deposit(&running, "a", 7).await.token;
+    assert_eq!(total(&running, &deposited).await, 12);
+    let written = receipt(&running, "r").await;
+    assert_eq!(
+        ask(&running, Some(&written)).await.unwrap().unwrap().total,
+        12
+    );
+    engine.go_back(&backup);
+    for token in [&deposited, &written] {
+        let asked = ask(&running, Some(token)).await;
+        assert!(
+            matches!(asked, Err(QueryError::Stale(Stale::Pending))),
+            "{asked:?}"
+        );
+    }
+    assert_eq!(total(&running, &written).await, 12);
     running.stop().await;
 }

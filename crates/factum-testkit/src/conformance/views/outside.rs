@@ -307,6 +307,41 @@ pub async fn readers_are_shown_how_far_the_rows_have_come(harness: &dyn StoreHar
     }
 }
 
+/// A projection stores its checkpoint behind what means nothing to it now and then only, and who waits for that waits for no
+/// row.
+pub async fn what_left_no_rows_is_shown_before_its_checkpoint_is_stored(
+    harness: &dyn StoreHarness,
+) {
+    let shelf = Shelf::create(harness).await;
+    let input = shelf.claim(&orders(), 1).await;
+    let writes = vec![shelf.put("1", 1, "{}")];
+    shelf.world.apply(projecting(&shelf, &input, writes)).await;
+    let reached = behind(&behind(&input)).to;
+    let shown = async |wanted| {
+        let shown = shelf.views().shown(&orders(), 1, reached, wanted).await;
+        shown.expect("readers see it")
+    };
+    for wanted in [input.from, input.to, reached] {
+        assert_eq!(shown(Some(wanted)).await, reached, "{wanted} is wanted");
+        assert_eq!(shelf.all(&Query::all()).await, ["1"]);
+    }
+    assert_eq!(
+        shown(None).await,
+        input.to,
+        "who wants nothing is told what is stored"
+    );
+    // Another process takes up the projection at what is stored, and so does this one after a restart.
+    let shelf = shelf.reopen(harness).await;
+    let states = shelf.world.store.projections().await;
+    assert_eq!(
+        states.expect("projections are listed")[0].checkpoint,
+        input.to
+    );
+    let (views, reached) = (shelf.views(), input.to);
+    let shown = views.shown(&orders(), 1, reached, Some(reached)).await;
+    assert_eq!(shown.expect("readers see it"), reached);
+}
+
 /// What a restore lost may be in the rows.
 pub async fn a_new_epoch_sees_nothing_of_the_old(harness: &dyn StoreHarness) {
     let shelf = Shelf::create(harness).await;
