@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use factum_core::{At, Cursor, Error, Json, Query, Token, View, ViewDefinition, ViewName, Views};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     Service,
@@ -21,6 +21,9 @@ mod arrival;
 
 /// How long a query waits for what its token stands for, unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often something is looked at that has not come as far yet, where nobody tells when it has.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How often a query looks again when the generation that it was to read is gone: each time another one was
 /// activated meanwhile.
@@ -153,17 +156,29 @@ impl Queries {
         condition: impl Fn(&T) -> bool,
     ) -> Result<Fresh<T>, QueryError> {
         let part = self.progress.of(&self.definition(&view.name())?.projection);
+        let atomic = self.views()?.capabilities().atomic;
         let waited = async {
             loop {
-                let Fresh { value, at } = self.get(view, id, None).await?;
-                if let Some(value) = value.filter(&condition) {
-                    return Ok(Fresh { value, at });
-                }
-                let next = At {
-                    position: at.position.next(),
-                    ..at
+                let next = match self.get(view, id, None).await {
+                    Ok(Fresh { value, at }) => {
+                        if let Some(value) = value.filter(&condition) {
+                            return Ok(Fresh { value, at });
+                        }
+                        let position = at.position.next();
+                        Some(At { position, ..at })
+                    }
+                    // What an engine outside of the store has lost comes again.
+                    Err(QueryError::Stale(Stale::Pending)) if !self.timeout.is_zero() => None,
+                    Err(error) => return Err(error),
                 };
-                part.reach(Some(next)).await.map_err(Stale::Failed)?;
+                match next {
+                    Some(next) if atomic || !part.has_reached(next) => {
+                        part.reach(Some(next)).await.map_err(Stale::Failed)?;
+                    }
+                    // The rows are behind what the projection has reached, or the engine says so because its checkpoint
+                    // is: it tells nobody when they are not any more, and would be asked again at once.
+                    _ => sleep(LOOK_EVERY).await,
+                }
             }
         };
         timeout(self.timeout, waited)

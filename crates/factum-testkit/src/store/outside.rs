@@ -16,6 +16,7 @@ use factum_core::{
     OwnerEpoch, ProjectionClaim, ProjectionName, ProjectionState, Query, Row, Rows, Store, StoreId,
     Timestamp, ViewDefinition, ViewName, ViewRef, ViewWrite, Views, ViewsCapabilities, ViewsEngine,
 };
+use tokio::task::yield_now;
 
 use super::{MemoryDisk, MemoryStore};
 
@@ -43,6 +44,8 @@ struct Shared {
     kept: Mutex<BTreeMap<(StoreId, Epoch), Kept>>,
     /// How often it went back.
     lineage: AtomicU64,
+    /// How often it was asked for rows.
+    asked: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -82,6 +85,11 @@ impl MemoryViewsEngine {
     /// Loses everything.
     pub fn lose_all(&self) {
         self.go_back(&MemoryViewsBackup(BTreeMap::new()));
+    }
+
+    /// How often it was asked for rows so far.
+    pub fn asked(&self) -> u64 {
+        self.0.asked.load(Ordering::SeqCst)
     }
 
     fn kept(&self) -> MutexGuard<'_, BTreeMap<(StoreId, Epoch), Kept>> {
@@ -147,6 +155,13 @@ impl Outside {
         MemoryStore::open(self.kept().disk)
     }
 
+    /// A request for rows. Others go on meanwhile, as they do while an engine elsewhere is asked.
+    async fn asked(&self) -> MemoryStore {
+        self.engine.0.asked.fetch_add(1, Ordering::SeqCst);
+        yield_now().await;
+        self.inner()
+    }
+
     fn claims(&self) -> MutexGuard<'_, BTreeMap<(ProjectionName, u32), u64>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,7 +215,7 @@ impl Views for Outside {
         generation: Option<u32>,
         id: &str,
     ) -> Result<Option<Row>, Error> {
-        views(&self.inner()).get(view, generation, id).await
+        views(&self.asked().await).get(view, generation, id).await
     }
 
     async fn query(
@@ -209,7 +224,9 @@ impl Views for Outside {
         generation: Option<u32>,
         query: &Query,
     ) -> Result<Rows, Error> {
-        views(&self.inner()).query(view, generation, query).await
+        views(&self.asked().await)
+            .query(view, generation, query)
+            .await
     }
 
     async fn count(
@@ -219,7 +236,7 @@ impl Views for Outside {
         query: &Query,
         cap: u64,
     ) -> Result<u64, Error> {
-        let inner = self.inner();
+        let inner = self.asked().await;
         views(&inner).count(view, generation, query, cap).await
     }
 

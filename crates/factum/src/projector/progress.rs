@@ -137,6 +137,11 @@ impl Part {
         }
     }
 
+    /// Whether the rows show everything up to `target`.
+    pub(crate) fn has_reached(&self, target: At) -> bool {
+        matches!(self.lock().answer(Some(target)), Answer::Ready(_))
+    }
+
     /// Waits until readers see another generation than `generation`.
     pub(crate) async fn left(&self, generation: u32) {
         loop {

@@ -1,17 +1,12 @@
 //! When what a token stands for has arrived in this service's own log.
 
-use std::time::Duration;
-
 use factum_core::{
     At, Error, Group, InboxId, Key, Lane, Link, Parked, ParkedFilter, ParkedId, ParkedState,
     Position, Signal, StoreId, Token, TopicWrite,
 };
 use tokio::time::timeout;
 
-use super::{Queries, QueryError, Stale};
-
-/// How often an inbox is looked at that has not come as far yet.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+use super::{LOOK_EVERY, Queries, QueryError, Stale};
 
 /// How many parked messages are looked through at a time: as many as one lane may hold by default.
 const PARKED_PAGE: usize = 1_000;

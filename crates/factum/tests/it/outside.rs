@@ -213,3 +213,53 @@ async fn rows_that_were_lost_are_missed_behind_what_means_nothing_to_the_view_to
     assert_eq!(total(&running, &written).await, 12);
     running.stop().await;
 }
+
+/// The engine was asked again and again while its checkpoint was behind what the projection had reached: as fast as it
+/// answered.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_row_asks_now_and_then_while_the_checkpoint_is_behind() {
+    let (bank, engine) = (Bank::new(77), MemoryViewsEngine::default());
+    let running = start(&bank, &engine).await;
+    let token = deposit(&running, "a", 5).await.token;
+    assert_eq!(total(&running, &token).await, 5);
+    let token = receipt(&running, "r").await;
+    ask(&running, Some(&token)).await.unwrap();
+    let before = engine.asked();
+    let queries = accounts(&running).queries();
+    let waiting = tokio::spawn(async move {
+        let waited = queries.wait_for(BALANCES, "a", |balance| balance.total == 12);
+        waited.await.map(|fresh| fresh.value.total)
+    });
+    // No time passes as long as anybody has something to do.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    let asked = engine.asked() - before;
+    assert!((1..=3).contains(&asked), "asked {asked} times in no time");
+    deposit(&running, "a", 7).await;
+    assert_eq!(waiting.await.unwrap().unwrap(), 12);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_row_goes_on_waiting_when_the_engine_went_back() {
+    let (bank, engine) = (Bank::new(78), MemoryViewsEngine::default());
+    let running = start(&bank, &engine).await;
+    let token = deposit(&running, "a", 5).await.token;
+    assert_eq!(total(&running, &token).await, 5);
+    let queries = accounts(&running).queries();
+    let waiting = tokio::spawn(async move {
+        let queries = queries.with_timeout(std::time::Duration::from_mins(1));
+        let waited = queries.wait_for(BALANCES, "a", |balance| balance.total == 12);
+        waited.await.map(|fresh| fresh.value.total)
+    });
+    let before = engine.asked();
+    while engine.asked() == before {
+        tokio::task::yield_now().await;
+    }
+    // It has asked, and has no answer yet.
+    engine.go_back(&engine.backup());
+    deposit(&running, "a", 7).await;
+    assert_eq!(waiting.await.unwrap().unwrap(), 12);
+    running.stop().await;
+}
