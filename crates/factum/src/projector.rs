@@ -145,6 +145,8 @@ enum End {
     Aside,
     /// This generation's checkpoint lies on a lost time line.
     Astray(u32),
+    /// This generation can't be claimed any more, for this reason.
+    Spoilt(u32, Error),
     /// An event can't be taken, for this reason.
     Failed(String),
     /// Something is asked.
@@ -195,6 +197,10 @@ impl Projector<'_> {
                     );
                     memory.useless.insert(generation);
                 }
+                End::Spoilt(generation, error) => {
+                    tracing::warn!("{error:#}: it is built anew");
+                    memory.useless.insert(generation);
+                }
                 End::Failed(reason) => {
                     self.wait_for_a_person(reason).await;
                     self.heed(memory);
@@ -242,7 +248,7 @@ impl Projector<'_> {
             Some(generation) => {
                 // A number may be used again when nothing of it is left.
                 memory.useless.remove(&generation);
-                Some(self.claim(generation, Purpose::Build).await?)
+                Some(self.claim(&stored, generation, Purpose::Build).await?)
             }
             None => None,
         };
@@ -256,6 +262,7 @@ impl Projector<'_> {
         };
         let mut follow = self
             .claim(
+                &stored,
                 generation,
                 Purpose::Follow {
                     heed: build.is_none(),
@@ -356,7 +363,12 @@ impl Projector<'_> {
     }
 
     /// Makes sure of a generation's views and becomes its owner.
-    async fn claim(&self, generation: u32, purpose: Purpose) -> Result<Follower<'_>, Error> {
+    async fn claim(
+        &self,
+        stored: &Stored,
+        generation: u32,
+        purpose: Purpose,
+    ) -> Result<Follower<'_>, End> {
         for definition in self.projection.views() {
             self.views.ensure(definition, generation).await?;
         }
@@ -365,7 +377,17 @@ impl Projector<'_> {
             .core
             .store
             .claim_projection(name, generation, fingerprint)
-            .await?;
+            .await;
+        let claim = match claim {
+            // What was begun in it can't be finished, so nobody knows what is in its rows. One that nobody has had before
+            // is as good as the next, and that would go on for ever.
+            Err(error) if error.is_poison() && stored.state(generation).is_some() => {
+                let what =
+                    format!("generation {generation} of projection `{name}` can't be gone on with");
+                return Err(End::Spoilt(generation, error.while_(what)));
+            }
+            claim => claim?,
+        };
         if purpose == Purpose::Build {
             tracing::info!("generation {generation} of projection `{name}` is being built");
             let (reached, head) = (

@@ -54,6 +54,11 @@ pub trait ViewsEngine: std::fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 pub trait OutsideViews: Views {
     /// Claims a generation of a projection, as [`Store::claim_projection`] does.
+    ///
+    /// # Errors
+    ///
+    /// Class poison when what an owner before has begun to write can never be finished: the generation is of no use then,
+    /// and is built anew under another number. With another fingerprint it can be claimed all the same, since it starts over.
     async fn claim(
         &self,
         projection: &ProjectionName,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     front::{Asked, Front, Verdict},
-    support::{Place, Process, activate, options_at, put},
+    support::{Place, Process, activate, options_at, orders, put},
 };
 
 async fn behind(place: &Place, patience: Duration) -> (Front, Process) {
@@ -129,6 +129,14 @@ async fn a_row_that_is_refused_is_named() {
     let error = owner.apply(1, writes).await.expect_err("a row is refused");
     assert_eq!(error.class(), ErrorClass::Poison);
     assert!(error.to_string().contains("`odd`"), "{error}");
+    // Whoever would go on with it is told the same. Who drops it, or builds another, is not held up.
+    let claimed = process.try_claim().await.map(drop);
+    assert!(claimed.expect_err("it can't be finished").is_poison());
+    let claimed = process.views.claim(&orders(), 2, "f").await;
+    claimed.expect("another generation has nothing to do with it");
+    let claimed = process.views.claim(&orders(), 1, "dropped").await;
+    let checkpoint = claimed.expect("it starts over").checkpoint;
+    assert_eq!(checkpoint, factum_core::At::ZERO);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

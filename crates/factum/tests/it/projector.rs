@@ -1,10 +1,12 @@
 //! Projections: rows follow the log, are built anew beside the old ones, and stop rather than skip.
 
 use factum::{
-    Append, At, By, Category, Codec, Destination, Draft, Epoch, ExpectedVersion, Failure, Input,
-    LogInput, Metadata, OwnerEpoch, ProjectionName, RecordKind, Running, Status, StreamId, Token,
-    Topic, TypeName,
+    Append, At, By, Category, Codec, Destination, Draft, Epoch, Error, ExpectedVersion, Failure,
+    Input, LogInput, Metadata, OwnerEpoch, ProjectionName, RecordKind, Running, Status, StreamId,
+    Token, Topic, TypeName,
 };
+
+use factum_testkit::faults::Call;
 
 use crate::{
     bank::{BALANCES, Balance, Bank, Fault, accounts, close, commit, deposit, generations, status},
@@ -538,5 +540,82 @@ async fn rows_that_stand_on_a_lost_time_line_are_built_anew() {
         generations(&running).await == [2]
     })
     .await;
+    running.stop().await;
+}
+
+/// An engine that writes rows in several steps finishes them for whoever claims the generation, and one of them may be refused
+/// for good. That ended the projection, whatever an operator asked for and whichever program came.
+#[tokio::test(start_paused = true)]
+async fn rows_that_nobody_can_claim_any_more_are_built_anew() {
+    let bank = Bank::new(18);
+    let running = bank.start::<1>().await;
+    let token = deposit(&running, "a", 1).await.token;
+    fresh(&running, "a", &token).await;
+    running.stop().await;
+    let claim = bank.plan.at(Call::ClaimProjection).about("balances@1");
+    claim.fails(Error::poison("row `a` is refused"));
+    let running = bank.start::<1>().await;
+    let token = deposit(&running, "a", 2).await.token;
+    assert_eq!(fresh(&running, "a", &token).await, balance(3, 2, 1));
+    until("one generation", async || {
+        generations(&running).await == [2]
+    })
+    .await;
+    assert!(bank.plan.unmet().is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_that_nobody_can_claim_any_more_makes_way_for_the_next_that_is_asked_for() {
+    let bank = Bank::new(19);
+    let running = bank.start::<1>().await;
+    deposit(&running, "a", 1).await;
+    let token = deposit(&running, "a", 13).await.token;
+    fresh(&running, "a", &token).await;
+    running.stop().await;
+    let refused = || Error::poison("row `a` is refused");
+    for generation in ["balances@1", "balances@2"] {
+        // The second of these is claimed twice: when it is made, and when it is asked for again.
+        let nth = if generation.ends_with('2') { 2 } else { 1 };
+        let claim = bank.plan.at(Call::ClaimProjection).about(generation);
+        claim.nth(nth).fails(refused());
+    }
+    bank.faults
+        .set(13, Fault::Fails(Failure::transient("no such currency")));
+    let running = bank.start::<1>().await;
+    let reason = until_failed(&running).await;
+    assert!(reason.contains("no such currency"), "{reason}");
+    assert_eq!(
+        row(&running, "a").await,
+        balance(14, 2, 1),
+        "the old rows are served"
+    );
+    bank.faults.clear();
+    let operator = accounts(&running).operator();
+    operator.rebuild("balances", &by()).await.unwrap();
+    until("the third generation", async || {
+        generations(&running).await == [3]
+    })
+    .await;
+    until_status(&running, |status| *status == Status::Running).await;
+    assert_eq!(row(&running, "a").await, balance(14, 2, 1));
+    assert!(bank.plan.unmet().is_empty());
+    running.stop().await;
+}
+
+/// One that nobody has had before is refused for another reason, and so would be all that follow.
+#[tokio::test(start_paused = true)]
+async fn a_new_generation_that_is_refused_ends_the_projection_and_no_other_is_tried() {
+    let bank = Bank::new(20);
+    let claim = bank.plan.at(Call::ClaimProjection).times(u64::MAX);
+    claim.fails(Error::poison("a projection can't be called so"));
+    let running = bank.start::<1>().await;
+    let reason = until_failed(&running).await;
+    assert!(reason.contains("called so"), "{reason}");
+    let log = bank.plan.log();
+    let claims = log
+        .iter()
+        .filter(|entry| entry.operation.call == Call::ClaimProjection);
+    assert_eq!(claims.count(), 1);
     running.stop().await;
 }
