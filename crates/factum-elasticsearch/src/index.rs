@@ -16,6 +16,7 @@ use crate::{
     bulk::gone,
     client::{Client, Reply},
     document::MARK,
+    marks::Marks,
     names::{self, hash},
     state::{State, Stored, missing},
 };
@@ -40,21 +41,6 @@ pub(crate) struct Index {
     marks: Mutex<Marks>,
     /// Whoever lets the cluster show its rows: one at a time, and those who waited find it done.
     refreshing: tokio::sync::Mutex<()>,
-}
-
-/// How far the rows have come, as far as this process knows.
-#[derive(Clone, Copy, Debug, Default)]
-struct Marks {
-    /// The furthest checkpoint that was seen.
-    applied: At,
-    /// Queries show all up to here.
-    searchable: At,
-    /// Queries have to show all up to here.
-    wanted: At,
-    /// How often rows may have been written that queries don't show.
-    writes: u64,
-    /// How many of these they show.
-    writes_searchable: u64,
 }
 
 /// What the cluster says of an index.
@@ -98,9 +84,9 @@ pub(crate) struct Document {
     #[serde(default)]
     found: bool,
     #[serde(default, rename = "_seq_no")]
-    sequence: u64,
+    pub(crate) sequence: u64,
     #[serde(default, rename = "_primary_term")]
-    term: u64,
+    pub(crate) term: u64,
     #[serde(default, rename = "_source")]
     source: Option<Marked>,
 }
@@ -140,11 +126,7 @@ impl Index {
             made_millis: info.made_millis(),
             definitions: Mutex::default(),
             held: Mutex::default(),
-            // What was written before, by whomever, may not be shown yet.
-            marks: Mutex::new(Marks {
-                writes: 1,
-                ..Marks::default()
-            }),
+            marks: Mutex::new(Marks::new()),
             refreshing: tokio::sync::Mutex::default(),
         }
     }
@@ -231,12 +213,13 @@ impl Index {
         let state: State = serde_json::from_value(mark).map_err(|error| {
             Error::fatal(format!("{self}: the state is damaged")).caused_by(error)
         })?;
-        self.note(state.checkpoint);
-        Ok(Some(Stored {
+        let stored = Stored {
             state,
             sequence: document.sequence,
             term: document.term,
-        }))
+        };
+        self.note(&stored);
+        Ok(Some(stored))
     }
 
     /// The state as this process left it, if it is known; whoever takes it may not be the only one.
@@ -281,7 +264,7 @@ impl Index {
         if stored.state.plan.is_none() {
             *lock(&self.held) = Some(stored.clone());
         }
-        self.note(stored.state.checkpoint);
+        self.note(&stored);
         Ok(Some(stored))
     }
 
@@ -300,55 +283,49 @@ impl Index {
 
     /// Notes that rows may have been written which queries don't show.
     pub(crate) fn wrote(&self) {
-        lock(&self.marks).writes += 1;
+        lock(&self.marks).wrote();
     }
 
-    /// Notes that somebody was told that the rows have come so far.
-    pub(crate) fn note(&self, checkpoint: At) {
-        let mut marks = lock(&self.marks);
-        marks.applied = marks.applied.max(checkpoint);
+    /// Notes how far the rows have come: somebody is about to be told.
+    pub(crate) fn note(&self, stored: &Stored) {
+        lock(&self.marks).note(stored.state.checkpoint, stored.term);
     }
 
     /// The furthest checkpoint that this process has seen.
     pub(crate) fn applied(&self) -> At {
-        lock(&self.marks).applied
+        lock(&self.marks).applied()
     }
 
     /// Notes that queries have to show all up to `at`, which is written.
     pub(crate) fn want(&self, at: At) {
-        let mut marks = lock(&self.marks);
-        marks.wanted = marks.wanted.max(at);
+        lock(&self.marks).want(at);
     }
 
     /// Lets queries show what they have to: by one request at most, for all who ask at the time.
     pub(crate) async fn show_wanted(&self) -> Result<(), Error> {
-        let is_shown = |marks: Marks| marks.wanted <= marks.searchable;
-        self.show(is_shown).await
+        self.show(Marks::show_wanted).await
     }
 
     /// Lets queries show all that was written.
     pub(crate) async fn show_all(&self) -> Result<(), Error> {
-        let writes = lock(&self.marks).writes;
-        self.show(|marks| marks.writes_searchable >= writes).await
+        let now = *lock(&self.marks);
+        self.show(|marks| marks.show_all_of(&now)).await
     }
 
-    async fn show(&self, is_shown: impl Fn(Marks) -> bool) -> Result<(), Error> {
-        if is_shown(*lock(&self.marks)) {
+    async fn show(&self, is_shown: impl Fn(&Marks) -> bool) -> Result<(), Error> {
+        if is_shown(&lock(&self.marks)) {
             return Ok(());
         }
         let _one_at_a_time = self.refreshing.lock().await;
         let before = *lock(&self.marks);
-        if is_shown(before) {
+        if is_shown(&before) {
             return Ok(());
         }
         let what = format!("{self}: making rows searchable");
         self.ask(Method::POST, "_refresh", None)
             .await?
             .done(&what)?;
-        let mut marks = lock(&self.marks);
-        let shown = before.wanted.max(before.applied);
-        marks.searchable = marks.searchable.max(shown);
-        marks.writes_searchable = marks.writes_searchable.max(before.writes);
+        lock(&self.marks).shown(&before);
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod document;
 mod engine;
 mod index;
 mod mapping;
+mod marks;
 mod names;
 mod options;
 mod parts;

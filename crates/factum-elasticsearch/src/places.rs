@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use factum_core::{At, Epoch, Error, ProjectionName, StoreIdentity, ViewDefinition, ViewName};
+use factum_core::{Epoch, Error, ProjectionName, StoreIdentity, ViewDefinition, ViewName};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::{
     mapping,
     names::{self, Names},
     options::ElasticsearchOptions,
-    state::{State, missing},
+    state::{State, Stored, missing},
 };
 
 /// The indexes of one store.
@@ -258,12 +258,12 @@ impl Places {
         Ok(generations.max())
     }
 
-    /// The generation that readers see, and its checkpoint.
-    pub(crate) async fn active_checkpoint(
+    /// The generation that readers see, and its state.
+    pub(crate) async fn active_state(
         &self,
         names: &Names,
         projection: &ProjectionName,
-    ) -> Result<Option<(u32, At)>, Error> {
+    ) -> Result<Option<(u32, Stored)>, Error> {
         let mut at = names.active(projection);
         loop {
             // Not the rows that an apply is about to write, which no reader needs.
@@ -284,11 +284,17 @@ impl Places {
             let Some(generation) = names::generation(&document.index) else {
                 return Ok(None);
             };
+            let (sequence, term) = (document.sequence, document.term);
             let state = document.mark().map(serde_json::from_value::<State>);
             let state = state.transpose().map_err(|error| {
                 Error::fatal(format!("the state of `{projection}` is damaged")).caused_by(error)
             })?;
-            return Ok(state.map(|state| (generation, state.checkpoint)));
+            let stored = state.map(|state| Stored {
+                state,
+                sequence,
+                term,
+            });
+            return Ok(stored.map(|stored| (generation, stored)));
         }
     }
 

@@ -418,16 +418,20 @@ impl Views for StoreViews {
                 "readers of projection `{projection}` don't see generation {generation} any more"
             ))
         };
-        let (seen, checkpoint) = self
+        let index = self.places.find(&names, projection, generation).await?;
+        let index = index.ok_or_else(unseen)?;
+        // Before the cluster is asked: what is written meanwhile makes its answer no loss.
+        let applied = index.applied();
+        let (_, stored) = self
             .places
-            .active_checkpoint(&names, projection)
+            .active_state(&names, projection)
             .await?
             .filter(|(seen, _)| *seen == generation)
             .ok_or_else(unseen)?;
-        let index = self.places.find(&names, projection, seen).await?;
-        let index = index.ok_or_else(unseen)?;
+        let checkpoint = stored.state.checkpoint;
+        index.note(&stored);
         // Less than was seen before: it went back to an earlier state, and what the projection said holds no more.
-        if index.applied() > checkpoint {
+        if applied > checkpoint {
             return Ok(checkpoint.min(reached));
         }
         let Some(wanted) = wanted else {
@@ -506,8 +510,8 @@ impl OutsideViews for StoreViews {
             }
             let unknown = ProjectionName::of("unknown");
             let index = Index::new(self.places.client.clone(), name, alias, unknown, &info);
-            let state = match index.state().await {
-                Ok(Some(stored)) => stored.state,
+            let stored = match index.state().await {
+                Ok(Some(stored)) => stored,
                 Ok(None) => continue,
                 // It was dropped meanwhile.
                 Err(error) if error.is_conflict() => continue,
@@ -516,11 +520,12 @@ impl OutsideViews for StoreViews {
             // Whoever reads this takes the rows to have come so far.
             if let Some(known) = self
                 .places
-                .find(&names, &state.projection, generation)
+                .find(&names, &stored.state.projection, generation)
                 .await?
             {
-                known.note(state.checkpoint);
+                known.note(&stored);
             }
+            let state = stored.state;
             if !state.forgotten {
                 states.push(ProjectionState {
                     projection: state.projection,

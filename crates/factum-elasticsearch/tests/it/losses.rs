@@ -116,6 +116,45 @@ async fn a_state_that_went_back_is_told_to_readers() {
     assert_eq!(shown().await.expect("it is asked"), five);
 }
 
+/// Rows that came again after a loss were taken for those that queries had shown before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_again_after_a_loss_is_made_searchable_again() {
+    let Some(place) = Place::new() else {
+        return;
+    };
+    let (process, mut owner) = Process::owner(&place).await;
+    owner
+        .apply(3, vec![put("a", 3, "{}"), activate()])
+        .await
+        .expect("it is the owner");
+    let index = place.indexes().await.remove(0);
+    let before = place
+        .ask("GET", &format!("/{index}/_source/state"), "")
+        .await;
+    let five = owner.at(5);
+    let show = async || {
+        let shown = process.views.shown(&orders(), 1, five, Some(five)).await;
+        assert_eq!(shown.expect("it is asked"), five);
+    };
+    owner
+        .apply(5, vec![put("b", 5, r#"{"total":1}"#)])
+        .await
+        .expect("it is the owner");
+    show().await;
+    assert_eq!(process.ids(&Query::all().equal("total", 1)).await, ["b"]);
+    place
+        .ask("PUT", &format!("/{index}/_doc/state"), &before.to_string())
+        .await;
+    let mut again = process.claim().await;
+    // With another value, so that what was lost is not found in its place.
+    again
+        .apply(5, vec![put("b", 5, r#"{"total":2}"#)])
+        .await
+        .expect("it goes on from there");
+    show().await;
+    assert_eq!(process.ids(&Query::all().equal("total", 2)).await, ["b"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_epoch_has_rows_of_its_own_and_drops_those_of_lost_ones() {
     let Some(place) = Place::new() else {
