@@ -12,7 +12,7 @@ use rdkafka::{
     config::{ClientConfig, FromClientConfigAndContext},
     consumer::{BaseConsumer, CommitMode, Consumer, base_consumer::PartitionQueue},
     error::{KafkaError, KafkaResult},
-    message::BorrowedMessage,
+    message::{BorrowedMessage, Message as _},
     topic_partition_list::Offset,
     types::RDKafkaErrorCode,
 };
@@ -38,7 +38,7 @@ pub(super) struct Client {
 /// What polling brought besides changes of the assignment.
 #[derive(Default)]
 pub(super) struct Heard {
-    /// The member was silent for its session, and has left.
+    /// The member was silent for its session and has left, or must: what it reads is not all that there is.
     pub(super) expelled: bool,
     /// No broker can be reached just now.
     pub(super) down: Option<Error>,
@@ -76,9 +76,15 @@ impl Client {
             let before = self.consumer.context().heard();
             match self.consumer.poll(Duration::ZERO) {
                 Some(Err(error)) => self.sort(error, &mut heard),
-                // Messages come by the partitions' own queues.
+                // Messages come by the partitions' own queues. One that comes here is read, and would never come there:
+                // whoever joins anew begins where its user is.
                 Some(Ok(message)) => {
-                    debug_assert!(false, "a message came the wrong way: {message:?}");
+                    let (topic, partition) = (message.topic(), message.partition());
+                    tracing::warn!(
+                        "offset {} of `{topic}/{partition}` did not come by the partition's queue: joining anew",
+                        message.offset()
+                    );
+                    heard.expelled = true;
                 }
                 None if self.consumer.context().heard() == before => break,
                 None => {}
@@ -264,4 +270,53 @@ fn one(partition: &TopicPartition) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(1);
     list.add_partition(partition.topic.as_str(), number(partition));
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use factum_core::Group;
+    use rdkafka::{
+        mocking::MockCluster,
+        producer::{BaseProducer, BaseRecord, Producer as _},
+    };
+
+    use super::*;
+    use crate::{KafkaOptions, config};
+
+    /// It was dropped, and with it the event that it was.
+    #[test]
+    fn a_message_that_does_not_come_by_its_partitions_queue_is_no_messages_loss() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("orders", 1, 1).unwrap();
+        let options = KafkaOptions::new([cluster.bootstrap_servers()]);
+        let producer: BaseProducer = config::producer(&options).create().unwrap();
+        let record = BaseRecord::<(), _>::to("orders").payload("1");
+        producer.send(record).unwrap();
+        producer.flush(SEEK_MAX).unwrap();
+
+        let subscription = Subscription {
+            group: Group::of("payments"),
+            topics: vec![Topic::of("orders")],
+            member: "payments-1".into(),
+            session: SEEK_MAX,
+            batch_max: 1,
+        };
+        let config = config::member(&options, &subscription, 1);
+        let client = Client::join(&config, &subscription).unwrap();
+        let mut expelled = false;
+        for _ in 0..1_000 {
+            expelled |= client.poll().expelled;
+            if expelled {
+                break;
+            }
+            // Nobody has asked for the queue.
+            if let Some(Change::Assigned(mut partitions)) = client.change() {
+                partitions.set_all_offsets(Offset::Beginning).unwrap();
+                client.agree(&partitions).unwrap();
+            }
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        assert!(expelled, "it goes on as if nothing had happened");
+        client.leave();
+    }
 }
