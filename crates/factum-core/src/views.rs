@@ -339,7 +339,8 @@ pub enum ViewWrite {
         /// The position that leads to this write.
         version: Position,
     },
-    /// Lets readers see this generation of a projection's views from now on.
+    /// Lets readers see this generation of a projection's views from now on, unless they see a later one: it changes nothing
+    /// then, since whoever built this one was overtaken.
     Activate {
         /// The projection.
         projection: ProjectionName,

@@ -298,9 +298,15 @@ impl Places {
         }
     }
 
-    /// Lets readers see a generation, and no earlier one.
+    /// Lets readers see a generation, and no earlier one, unless they see a later one.
     pub(crate) async fn activate(&self, names: &Names, index: &Index) -> Result<(), Error> {
         let active = names.active(&index.projection);
+        let before = self.infos(&active).await?;
+        let is_later =
+            |name: &String| names::generation(name).is_some_and(|other| other > index.generation);
+        if before.keys().any(is_later) {
+            return Ok(());
+        }
         let add = |alias: &str| json!({ "add": { "index": index.name, "alias": alias } });
         let mut actions = vec![add(&active)];
         for view in index.views() {
@@ -308,7 +314,6 @@ impl Places {
             action["add"]["filter"] = json!({ "term": { crate::document::VIEW: view.as_str() } });
             actions.push(action);
         }
-        let before = self.infos(&active).await?;
         let earlier =
             |name: &&String| names::generation(name).is_some_and(|other| other < index.generation);
         for (name, info) in before.iter().filter(|(name, _)| earlier(name)) {

@@ -162,7 +162,9 @@ impl Desk<'_> {
                     projection,
                     generation,
                 } => {
-                    self.active.insert(projection.clone(), *generation);
+                    let active = self.active.entry(projection.clone());
+                    let active = active.or_insert(*generation);
+                    *active = (*generation).max(*active);
                     continue;
                 }
                 ViewWrite::Sql {

@@ -78,12 +78,13 @@ pub(crate) fn active(schema: &Schema) -> Call {
     schema.call("SELECT projection, generation FROM factum.active_generations")
 }
 
-/// Lets readers see a generation.
+/// Lets readers see a generation, unless they see a later one.
 pub(crate) fn activate(schema: &Schema, projection: &ProjectionName, generation: u32) -> Call {
     schema
         .call(
             "INSERT INTO factum.active_generations VALUES ($1, $2) \
-             ON CONFLICT (projection) DO UPDATE SET generation = excluded.generation",
+             ON CONFLICT (projection) DO UPDATE SET generation = excluded.generation \
+             WHERE active_generations.generation < excluded.generation",
         )
         .with(projection.as_str().to_string())
         .with(i64::from(generation))

@@ -159,13 +159,16 @@ pub(crate) fn load(connection: &Connection, store: i64) -> Result<Views, Error> 
     Ok(views)
 }
 
-/// Lets readers see a generation, once the group is durable.
+/// Lets readers see a generation, once the group is durable, unless they see a later one.
 pub(crate) fn activate(
     connection: &Connection,
     state: &mut StoreState,
     projection: &ProjectionName,
     generation: u32,
 ) -> Result<(), Error> {
+    if state.views.active.get(projection) > Some(&generation) {
+        return Ok(());
+    }
     connection
         .prepare_cached("INSERT OR REPLACE INTO active_generations VALUES (?1, ?2, ?3)")
         .and_then(|mut statement| {

@@ -1,7 +1,7 @@
 #!lua
 -- Writes rows and moves the checkpoint, on condition of fence and checkpoint.
 -- KEYS: the state; for each view of the generation its rows and its indexes.
--- ARGV: 1 generation, 2 its stamp, 3 fence, 4 from, 5 to, 6 whether readers see it from now on, 7 number of views;
+-- ARGV: 1 generation, 2 its stamp, 3 fence, 4 from, 5 to, 6 whether readers see it from now on, unless they see a later one, 7 number of views;
 --       for each view the number of its fields, that of its indexes, and for each index the fields that it is of;
 --       for each row its view, its id and itself as it is kept.
 -- A row as it is kept: version (20 digits), P; for each field its length (4 bytes) and its value; the document. Of a
@@ -98,6 +98,10 @@ for _, write in ipairs(writes) do
 end
 redis.call('HSET', state, generation .. '/at', ARGV[5])
 if ARGV[6] == '1' then
-  redis.call('HSET', state, 'active', generation)
+  -- Whoever built this one while a later one was let see was overtaken.
+  local active = redis.call('HGET', state, 'active')
+  if not active or tonumber(active) < tonumber(generation) then
+    redis.call('HSET', state, 'active', generation)
+  end
 end
 return {'done'}

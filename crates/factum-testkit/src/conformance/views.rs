@@ -39,6 +39,7 @@ macro_rules! views_suite {
             ],
             schema: [
                 readers_see_the_active_generation,
+                an_activation_that_was_overtaken_changes_nothing,
                 generations_are_kept_apart,
                 a_generation_that_nobody_sees_is_dropped,
                 a_generation_keeps_its_definition,

@@ -67,9 +67,10 @@ impl Tables {
         self.active.get(projection).copied()
     }
 
-    /// Lets readers see a generation.
+    /// Lets readers see a generation, unless they see a later one.
     pub(super) fn activate(&mut self, projection: ProjectionName, generation: u32) {
-        self.active.insert(projection, generation);
+        let active = self.active.entry(projection).or_insert(generation);
+        *active = generation.max(*active);
     }
 
     /// Drops the rows of a generation that readers don't see.

@@ -112,6 +112,45 @@ pub async fn readers_see_the_active_generation(harness: &dyn StoreHarness) {
     assert_eq!(shelf.ids(&Query::all()).await, ["2", "3"]);
 }
 
+/// Of two programs that build rows of their own, the one whose rows are older may be ready later.
+pub async fn an_activation_that_was_overtaken_changes_nothing(harness: &dyn StoreHarness) {
+    let shelf = Shelf::create(harness).await;
+    for generation in [2, 10] {
+        shelf
+            .views()
+            .ensure(&definition("orders"), generation)
+            .await
+            .expect("a view can be prepared");
+    }
+    let active = async |shelf: &Shelf| {
+        let active = shelf.views().active(&orders()).await;
+        active.expect("the active generation reads")
+    };
+    shelf.write(vec![Shelf::activate(10)]).await;
+    let late = ViewRef {
+        generation: 2,
+        ..shelf.view.clone()
+    };
+    let row = ViewWrite::Put {
+        view: late,
+        id: "late".into(),
+        version: Position(1),
+        document: json("{}"),
+    };
+    for late in [vec![row, Shelf::activate(2)], vec![Shelf::activate(1)]] {
+        shelf.write(late).await;
+        assert_eq!(active(&shelf).await, Some(10));
+    }
+    assert_eq!(shelf.ids(&Query::all()).await, Vec::<String>::new());
+    shelf.write(vec![Shelf::activate(10)]).await;
+    let shelf = shelf.reopen(harness).await;
+    assert_eq!(active(&shelf).await, Some(10));
+    let late = shelf.views().get(&shelf.view.view, Some(2), "late").await;
+    assert!(late.expect("a row can be read").is_some(), "it was written");
+    let dropped = shelf.views().drop_generation(&orders(), 2).await;
+    dropped.expect("nobody sees it");
+}
+
 /// Each generation has rows of its own, and can be read while another is seen.
 pub async fn generations_are_kept_apart(harness: &dyn StoreHarness) {
     let shelf = Shelf::create(harness).await;
