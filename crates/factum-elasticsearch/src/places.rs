@@ -308,7 +308,9 @@ impl Places {
             return Ok(());
         }
         let add = |alias: &str| json!({ "add": { "index": index.name, "alias": alias } });
-        let mut actions = vec![add(&active)];
+        // All of it, or nothing where this very index is gone: one that was made in its place is called the same.
+        let this = json!({ "index": index.name, "alias": index.alias, "must_exist": true });
+        let mut actions = vec![json!({ "remove": this }), add(&index.alias), add(&active)];
         for view in index.views() {
             let mut action = add(&names.view(&view));
             action["add"]["filter"] = json!({ "term": { crate::document::VIEW: view.as_str() } });

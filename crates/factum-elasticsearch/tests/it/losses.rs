@@ -2,7 +2,10 @@
 
 use factum_core::{Epoch, ErrorClass, Query, Timestamp};
 
-use crate::support::{Place, Process, activate, definition, orders, put, view};
+use crate::{
+    front::{Front, Verdict},
+    support::{Place, Process, activate, definition, options_at, orders, put, view},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_that_was_deleted_is_noticed_by_whoever_writes_or_reads() {
@@ -257,4 +260,36 @@ async fn an_activation_that_comes_late_lets_nobody_see_old_rows() {
     let add = format!(r#"{{"actions":[{{"add":{{"index":"{index}","alias":"{active}"}}}}]}}"#);
     place.ask("POST", "/_aliases", &add).await;
     assert_eq!(seen().await, Some(2));
+}
+
+/// Aliases are given to an index by its name, and another one may have it by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_activation_of_rows_that_are_gone_lets_nobody_see_those_in_their_place() {
+    let Some(place) = Place::new() else {
+        return;
+    };
+    let front = Front::of(&place.url, None).await;
+    let options = options_at(&format!("http://{}/{}", front.host(), place.prefix));
+    let process = Process::of(&place, options).await;
+    let mut owner = process.claim().await;
+    let index = place.indexes().await.remove(0);
+    place.ask("DELETE", &format!("/{index}"), "").await;
+    let next = Process::of(&place, place.options()).await;
+    next.claim().await;
+    // It was lost behind the last request before that for the aliases.
+    front.rule(|asked| {
+        let answer = match asked.path.as_str() {
+            path if path.contains("_doc/state") => r#"{"_seq_no":9,"_primary_term":1}"#,
+            path if path.contains("_bulk") => r#"{"errors":false}"#,
+            path if path.contains("_refresh") => "{}",
+            _ => return Verdict::Pass,
+        };
+        Verdict::Answer(200, answer.into())
+    });
+    let applied = owner.apply(1, vec![put("a", 1, "{}"), activate()]).await;
+    let error = applied.expect_err("the rows are gone");
+    assert_eq!(error.class(), ErrorClass::Conflict, "{error}");
+    let active = next.views.active(&orders()).await;
+    assert_eq!(active.expect("it reads"), None);
+    assert!(!front.asked("/_aliases").is_empty(), "it has come so far");
 }
