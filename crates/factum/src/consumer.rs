@@ -39,6 +39,7 @@ use self::{
 };
 use crate::{
     GroupSpec, Health, Status,
+    metrics::Counted,
     relay::{LONG_ENOUGH, backoff, pause},
     work::Core,
 };
@@ -167,6 +168,7 @@ struct Owned {
     ended: bool,
     /// Whether retention has passed what it reads next: it finishes what it has, and retries what is parked.
     passed: bool,
+    _counted: Counted,
 }
 
 impl Member {
@@ -331,6 +333,7 @@ impl Member {
         owner.look_back(&before);
         let owner = Arc::new(owner);
         self.spawn(partition.clone(), owner.clone());
+        let counted = self.consuming.core.metrics.owned(&owner.inbox().group);
         self.owned.insert(
             partition,
             Owned {
@@ -338,6 +341,7 @@ impl Member {
                 paused: false,
                 ended: false,
                 passed,
+                _counted: counted,
             },
         );
         Ok(())

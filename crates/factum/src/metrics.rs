@@ -117,6 +117,7 @@ pub struct Registered {
     handler_seconds: Family<OfGroup, Histogram, fn() -> Histogram>,
     lag: Family<OfPartition, Gauge<i64, AtomicI64>>,
     in_flight: Family<OfGroup, Gauge<i64, AtomicI64>>,
+    partitions: Family<OfGroup, Gauge<i64, AtomicI64>>,
     rebalances: Family<OfGroup, Counter>,
     unknown: Family<OfGroup, Counter>,
     premature: Family<OfGroup, Counter>,
@@ -191,6 +192,10 @@ impl Default for Registered {
                 "Messages that a group has not finished"
             ),
             in_flight: register!("factum_consumer_in_flight", "Messages being handled"),
+            partitions: register!(
+                "factum_consumer_partitions",
+                "Partitions that this process owns"
+            ),
             rebalances: register!(
                 "factum_consumer_rebalances",
                 "Changes of what a member is assigned"
@@ -310,10 +315,17 @@ fn of_group(group: &Group) -> OfGroup {
     }
 }
 
-/// A handler that runs.
-pub(crate) struct InFlight(Gauge<i64, AtomicI64>);
+/// One of what a gauge counts, as long as it is held.
+pub(crate) struct Counted(Gauge<i64, AtomicI64>);
 
-impl Drop for InFlight {
+impl Counted {
+    fn in_(gauge: Gauge<i64, AtomicI64>) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -368,6 +380,9 @@ impl Metrics {
         for group in groups {
             for family in [&all.rebalances, &all.unknown, &all.premature] {
                 begin(family, &of_group(group));
+            }
+            for family in [&all.in_flight, &all.partitions] {
+                drop(family.get_or_create_owned(&of_group(group)));
             }
             for outcome in MESSAGE_OUTCOMES {
                 let (group, outcome) = (group.to_string(), outcome.into());
@@ -475,10 +490,13 @@ impl Metrics {
     }
 
     /// Counts a handler that runs until it is dropped, as that of an aborted task is.
-    pub(crate) fn in_flight(&self, group: &Group) -> InFlight {
-        let gauge = self.all.in_flight.get_or_create_owned(&of_group(group));
-        gauge.inc();
-        InFlight(gauge)
+    pub(crate) fn in_flight(&self, group: &Group) -> Counted {
+        Counted::in_(self.all.in_flight.get_or_create_owned(&of_group(group)))
+    }
+
+    /// Counts a partition that this process owns until it is dropped, as that of a member that failed is.
+    pub(crate) fn owned(&self, group: &Group) -> Counted {
+        Counted::in_(self.all.partitions.get_or_create_owned(&of_group(group)))
     }
 
     pub(crate) fn rebalance(&self, group: &Group) {

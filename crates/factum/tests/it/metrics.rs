@@ -47,3 +47,37 @@ async fn events_that_are_recorded_are_counted_by_service_and_type_and_rejections
     assert_eq!(count("receipts", "Deposited").await, None);
     running.stop().await;
 }
+
+/// The value of the series with this name of the group.
+async fn of_group(running: &Running, name: &str) -> Option<u64> {
+    let text = running.metrics().await;
+    let series = format!("{name}{{group=\"receipt-service\"}} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&series));
+    value?.parse().ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_are_counted_by_the_process_that_owns_them() {
+    let world = World::new(71);
+    let broker = world.broker();
+    let partitions = async |running: &Running| {
+        let owned = of_group(running, "factum_consumer_partitions").await;
+        owned.expect("a group has the series from the beginning")
+    };
+    let one = world.start_as("one", &broker).await;
+    until("all are owned", async || partitions(&one).await == 3).await;
+    let other = world.start_as("other", &broker).await;
+    until("they are shared", async || {
+        (1..3).contains(&partitions(&other).await)
+            && partitions(&one).await + partitions(&other).await == 3
+    })
+    .await;
+    one.stop().await;
+    until("all are owned again", async || {
+        partitions(&other).await == 3
+    })
+    .await;
+    let service = other.service("receipts").expect("it runs");
+    service.stop().await;
+    assert_eq!(partitions(&other).await, 0);
+}
