@@ -20,8 +20,9 @@
 //!   start is said by the store, and not by the broker.
 //! * Where retention passes what is to be read next of a partition, its owner is told once ([`Consumed::Passed`]); what
 //!   it reads of other partitions is neither lost nor held back by that.
-//! * To seek, pause or resume what is not assigned is `fenced`. A commit of what is not held any more is dropped, so
-//!   that a late word of an old owner doesn't hide how far the new one is.
+//! * To seek, pause or resume what is not assigned is `fenced`, as soon as that is known: [`Consumer::next`] may tell of
+//!   it a little later. A commit of what is not held any more is dropped, so that a late word of an old owner doesn't
+//!   hide how far the new one is.
 //! * A member that crashes is noticed after its session, and its partitions go to others. Any call is a sign of life,
 //!   and a member that calls in time is never taken for dead; one that was silent for longer may keep what it has if
 //!   nobody noticed. Waiting in `next` need not be a sign of life: put a limit on each call, well below the session,
@@ -187,7 +188,8 @@ pub trait Consumer: fmt::Debug + Send {
     /// # Errors
     ///
     /// Class fatal when the partition no longer has that offset (retention passed it) or never had it
-    /// (the topic was made anew): never answered by going elsewhere. Class fenced when it is not assigned.
+    /// (the topic was made anew): never answered by going elsewhere. Class fenced when it is not assigned, or not any
+    /// more: [`Consumer::next`] tells of that, if it hasn't yet.
     async fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), Error>;
 
     /// Delivers nothing more of this partition until it is resumed. Goes on being its owner.

@@ -164,8 +164,11 @@ struct Member {
 struct Owned {
     owner: Arc<Owner>,
     paused: bool,
-    /// Whether its loop has ended and it waits to be claimed again.
+    /// Whether its loop has ended.
     ended: bool,
+    /// Whether it is to be claimed again, as soon as a word of the group's says that it is still this member's: what was
+    /// fenced may be another's already, whom a claim would fence in turn.
+    again: bool,
     /// Whether retention has passed what it reads next: it finishes what it has, and retries what is parked.
     passed: bool,
     _counted: Counted,
@@ -204,12 +207,16 @@ impl Member {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(ended) = self.tasks.join_next() => self.ended(ended, consumer, stop).await?,
+                Some(ended) = self.tasks.join_next() => self.ended(ended, stop).await?,
                 () = self.consuming.turn.notified() => {}
                 // A timeout is no error: the owners are looked after, and the broker is asked again.
-                consumed = timeout(TURN_MAX, consumer.next()) => if let Ok(consumed) = consumed {
-                    self.consumed(consumed?, consumer).await?;
-                },
+                consumed = timeout(TURN_MAX, consumer.next()) => {
+                    if let Ok(consumed) = consumed {
+                        self.consumed(consumed?, consumer).await?;
+                    }
+                    // The group has had its say: what it has taken away is not owned any more.
+                    self.claim_again(consumer).await?;
+                }
             }
             self.balance(consumer).await?;
             let now = self.consuming.core.env.now();
@@ -217,7 +224,7 @@ impl Member {
             if now < told || now.since(told) >= OFFSETS_EVERY {
                 told = now;
                 self.tell(consumer).await;
-                self.look_after_passed(consumer).await?;
+                self.look_after_passed().await;
                 self.look_after_what_is_left().await?;
             }
         }
@@ -233,7 +240,7 @@ impl Member {
             Consumed::Messages(messages) => {
                 for message in messages {
                     let partition = TopicPartition::new(message.topic.clone(), message.partition);
-                    if let Some(owned) = self.owned.get(&partition).filter(|owned| !owned.ended) {
+                    if let Some(owned) = self.owned.get(&partition).filter(|owned| !owned.ended && !owned.again) {
                         owned.owner.deliver(message);
                     }
                 }
@@ -278,7 +285,20 @@ impl Member {
         Ok(())
     }
 
-    /// Claims the inbox of a partition and starts an owner where it says.
+    /// Claims again what was fenced, or had an unknown outcome, and is still this member's.
+    async fn claim_again(&mut self, consumer: &mut dyn Consumer) -> Result<(), Error> {
+        let again = self.owned.extract_if(.., |_, owned| owned.again);
+        let again: Vec<_> = again.map(|(partition, _)| partition).collect();
+        for partition in again {
+            if is_held(consumer.pause(&partition).await)? {
+                self.claim(partition, consumer).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims the inbox of a partition and starts an owner where it says. What has become another's meanwhile is left to
+    /// that one: the group is about to tell of it.
     async fn claim(
         &mut self,
         partition: TopicPartition,
@@ -304,9 +324,13 @@ impl Member {
         let (health, part) = (&consuming.health, format!("{}/{partition}", consuming.part));
         // Going elsewhere would leave messages out in silence. Its owner does what it can without them.
         let passed = match consumer.seek(&partition, row.low).await {
-            Ok(()) => false,
             Err(error) if error.is_fatal() => true,
-            Err(error) => return Err(error),
+            sought => {
+                if !is_held(sought)? {
+                    return Ok(());
+                }
+                false
+            }
         };
         // Whatever was wrong with the partition before, its owner sees for itself.
         if passed {
@@ -323,10 +347,13 @@ impl Member {
         );
         let before = before.await?;
         // The owner before may have left it paused, or at a place that it still has.
-        if passed {
-            consumer.pause(&partition).await?;
+        let steered = if passed {
+            consumer.pause(&partition).await
         } else {
-            consumer.resume(&partition).await?;
+            consumer.resume(&partition).await
+        };
+        if !is_held(steered)? {
+            return Ok(());
         }
         tracing::debug!(owner.fence = %row.fence, inbox.low = row.low, "inbox `{inbox}` claimed");
         let owner = Owner::new(consuming.clone(), inbox, row, parked, marks.end);
@@ -340,6 +367,7 @@ impl Member {
                 owner,
                 paused: false,
                 ended: false,
+                again: false,
                 passed,
                 _counted: counted,
             },
@@ -383,7 +411,6 @@ impl Member {
     async fn ended(
         &mut self,
         ended: Result<(TopicPartition, Arc<Owner>, Ended), tokio::task::JoinError>,
-        consumer: &mut dyn Consumer,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let (partition, owner, ended) = ended
@@ -408,10 +435,10 @@ impl Member {
         match ended {
             Ended::Drained => Ok(()),
             Ended::Reclaim => {
+                owned.again = true;
                 let wait = backoff(&self.consuming.core.env, 0);
                 pause(stop, wait).await;
-                self.owned.remove(&partition);
-                self.claim(partition, consumer).await
+                Ok(())
             }
             Ended::Stopped(reason) => Err(Error::fatal(reason)),
         }
@@ -421,12 +448,11 @@ impl Member {
     async fn balance(&mut self, consumer: &mut dyn Consumer) -> Result<(), Error> {
         for (partition, owned) in self.owned.iter_mut().filter(|(_, owned)| !owned.passed) {
             let full = owned.owner.is_full();
+            // What is not held any more is steered no more: the group is about to tell of it.
             if full && !owned.paused {
-                consumer.pause(partition).await?;
-                owned.paused = true;
+                owned.paused = is_held(consumer.pause(partition).await)?;
             } else if owned.paused && owned.owner.has_room() {
-                consumer.resume(partition).await?;
-                owned.paused = false;
+                owned.paused = !is_held(consumer.resume(partition).await)?;
             }
         }
         Ok(())
@@ -460,11 +486,11 @@ impl Member {
 
     /// A person who says where a partition goes on writes what only an owner writes: the owner, who may have nothing
     /// to write, finds out here.
-    async fn look_after_passed(&mut self, consumer: &mut dyn Consumer) -> Result<(), Error> {
+    async fn look_after_passed(&mut self) {
         let passed = self
             .owned
             .iter()
-            .filter(|(_, owned)| owned.passed && !owned.ended);
+            .filter(|(_, owned)| owned.passed && !owned.ended && !owned.again);
         let passed: Vec<_> = passed
             .map(|(partition, owned)| (partition.clone(), owned.owner.clone()))
             .collect();
@@ -480,13 +506,13 @@ impl Member {
                 .flatten();
             if row.is_some_and(|row| row.fence != owner.fence()) {
                 owner.drop_all();
-                self.owned.remove(&partition);
-                self.claim(partition, consumer).await?;
+                if let Some(owned) = self.owned.get_mut(&partition) {
+                    owned.again = true;
+                }
             } else {
                 self.show_passed(&partition, owner.low()).await;
             }
         }
-        Ok(())
     }
 
     /// Lets owners finish what they have begun and release their inboxes.
@@ -520,9 +546,11 @@ impl Member {
 
     /// Tells the broker how far the group has come. Tools read it; a failure costs nothing.
     async fn tell(&mut self, consumer: &mut dyn Consumer) {
+        // Whoever owns what is to be claimed again knows better.
         let offsets: Vec<_> = self
             .owned
             .iter()
+            .filter(|(_, owned)| !owned.again)
             .map(|(partition, owned)| (partition.clone(), owned.owner.low()))
             .collect();
         if let Err(error) = consumer.commit(&offsets).await {
@@ -540,6 +568,15 @@ impl Drop for Member {
         for owner in owners.chain(self.left.owners()) {
             owner.drop_all();
         }
+    }
+}
+
+/// Whether a partition that was to be sought, paused or resumed is this member's.
+fn is_held(steered: Result<(), Error>) -> Result<bool, Error> {
+    match steered {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_fenced() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

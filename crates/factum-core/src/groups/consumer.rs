@@ -177,9 +177,13 @@ impl<L: TopicLog> GroupConsumer<L> {
         }
     }
 
+    /// The place in a partition that is this member's. What the group has given to others is not, even if its user has
+    /// still to hear of it.
     fn place(&mut self, what: &str, partition: &TopicPartition) -> Result<&mut Place, Error> {
+        let is_held = self.held()(partition);
         let Subscription { group, member, .. } = &self.subscription;
-        self.assigned.get_mut(partition).ok_or_else(|| {
+        let place = self.assigned.get_mut(partition).filter(|_| is_held);
+        place.ok_or_else(|| {
             Error::fenced(format!(
                 "failed to {what} `{partition}`: it is not assigned to member `{member}` of group `{group}`"
             ))

@@ -8,6 +8,7 @@ mod clock;
 mod commands;
 mod consuming;
 mod contending;
+mod fenced;
 mod guessing;
 mod losses;
 mod maintenance;
