@@ -133,6 +133,18 @@ impl Client {
         !self.consumer.context().changes().is_empty()
     }
 
+    /// Whether a change that was not taken yet takes this partition away.
+    pub(super) fn takes_away(&self, partition: &TopicPartition) -> bool {
+        let (topic, number) = (partition.topic.as_str(), number(partition));
+        let changes = self.consumer.context().changes();
+        changes.iter().any(|change| match change {
+            Change::Revoked(list) | Change::Lost(list) => {
+                list.find_partition(topic, number).is_some()
+            }
+            Change::Assigned(_) => false,
+        })
+    }
+
     /// The partition's queue, from which its messages come from now on.
     pub(super) fn queue(
         &self,

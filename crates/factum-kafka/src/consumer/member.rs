@@ -403,27 +403,23 @@ impl Member {
         }
     }
 
-    /// The partition, if it is this member's; `None` when its user is about to hear that it is not.
-    fn place(
-        &mut self,
-        what: &str,
-        partition: &TopicPartition,
-    ) -> Result<Option<&mut Held>, Error> {
+    /// The partition, if it is this member's. What the group has taken away is not, even if its user has still to hear
+    /// of it.
+    fn place(&mut self, what: &str, partition: &TopicPartition) -> Result<&mut Held, Error> {
         let Subscription { group, member, .. } = &self.subscription;
-        match self.held.get_mut(partition) {
-            Some(held) => Ok(Some(held)),
-            None if self.slot.takes_away(partition) => Ok(None),
-            None => Err(Error::fenced(format!(
+        let is_gone = self.expelled
+            || (self.client.as_ref()).is_some_and(|client| client.takes_away(partition));
+        let held = self.held.get_mut(partition).filter(|_| !is_gone);
+        held.ok_or_else(|| {
+            Error::fenced(format!(
                 "failed to {what} `{partition}`: it is not assigned to member `{member}` of group `{group}`"
-            ))),
-        }
+            ))
+        })
     }
 
     fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), Error> {
         self.take_back();
-        if self.place("seek in", partition)?.is_none() {
-            return Ok(());
-        }
+        self.place("seek in", partition)?;
         let kept = self.desk.watermarks(partition)?;
         if !(kept.first..=kept.end).contains(&offset) {
             return Err(out_of_range(partition, offset, kept));
@@ -451,16 +447,13 @@ impl Member {
 
     fn pause(&mut self, partition: &TopicPartition) -> Result<(), Error> {
         self.take_back();
-        if let Some(held) = self.place("pause", partition)? {
-            held.paused.get_or_insert_with(Instant::now);
-        }
+        let held = self.place("pause", partition)?;
+        held.paused.get_or_insert_with(Instant::now);
         Ok(())
     }
 
     fn resume(&mut self, partition: &TopicPartition) -> Result<(), Error> {
-        let Some(held) = self.place("resume", partition)? else {
-            return Ok(());
-        };
+        let held = self.place("resume", partition)?;
         held.paused = None;
         // Without a place to go on from it stays as it is, until there is one.
         if held.fetching == Fetching::Paused && held.next.is_some() {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use factum_core::{Consumed, Error, Message, TopicPartition};
+use factum_core::{Consumed, Error, Message};
 use tokio::sync::Notify;
 
 type Told = Result<Consumed, Error>;
@@ -81,14 +81,6 @@ impl Slot {
         }
     }
 
-    /// Whether its user is about to hear that this partition is no longer its own.
-    pub(super) fn takes_away(&self, partition: &TopicPartition) -> bool {
-        match &self.state().told {
-            Some(Ok(Consumed::Revoked(gone) | Consumed::Lost(gone))) => gone.contains(partition),
-            _ => false,
-        }
-    }
-
     /// Nothing more will be told.
     pub(super) fn end(&self) {
         self.state().ended = true;
@@ -127,7 +119,7 @@ impl Drop for Call {
 
 #[cfg(test)]
 mod tests {
-    use factum_core::Topic;
+    use factum_core::{Topic, TopicPartition};
 
     use super::*;
 
@@ -146,8 +138,6 @@ mod tests {
         // The thread was about to tell.
         slot.fill(Ok(lost()));
 
-        assert!(slot.takes_away(&TopicPartition::new(Topic::of("orders"), 1)));
-        assert!(!slot.takes_away(&TopicPartition::new(Topic::of("orders"), 2)));
         assert_eq!(slot.call().ok().unwrap().unwrap(), lost());
         assert!(!slot.wish().settled, "it was only told, and not answered");
     }

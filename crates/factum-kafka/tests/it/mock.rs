@@ -14,7 +14,7 @@ use rdkafka::{
 };
 use tokio::time::timeout;
 
-use crate::support::WAIT_MAX;
+use crate::support::{WAIT_MAX, eventually};
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
@@ -193,6 +193,38 @@ async fn who_is_expelled_is_told_what_it_lost_and_comes_back() {
         };
         assert_eq!(messages[0].offset, 2);
     }
+}
+
+/// It went wrong: a place could be sought until it was told that it was another's, so that its old owner claimed it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_is_fenced_before_its_user_has_heard_of_it() {
+    let cluster = cluster(1);
+    let kafka = connect(&cluster).await;
+    let mut consumer = join(&kafka, "one").await;
+    assert_eq!(
+        told(&mut *consumer).await,
+        Consumed::Assigned(vec![orders()])
+    );
+    consumer.seek(&orders(), 0).await.unwrap();
+    let begun = timeout(Duration::from_millis(100), consumer.next()).await;
+    assert!(begun.is_err(), "{begun:?}");
+    consumer.resume(&orders()).await.unwrap();
+
+    let expelled = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID;
+    cluster.request_errors(RDKafkaApiKey::Heartbeat, &[expelled]);
+
+    let fenced = eventually("it is fenced", async || {
+        consumer.resume(&orders()).await.err()
+    });
+    let fenced = fenced.await;
+    assert!(fenced.is_fenced(), "{fenced:?}");
+    for late in [
+        consumer.seek(&orders(), 0).await,
+        consumer.pause(&orders()).await,
+    ] {
+        assert!(late.unwrap_err().is_fenced());
+    }
+    assert_eq!(told(&mut *consumer).await, Consumed::Lost(vec![orders()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
