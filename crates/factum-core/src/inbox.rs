@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AcceptedLoss, At, Error, Fence, Group, Lasts, Link, Loss, PassedOffsets, RetiredSource, Start,
-    Topic, chain::SOURCES_MAX,
+    Timestamp, Topic, chain::SOURCES_MAX,
 };
 
 /// How many offsets above `low` may be finished before it: the bound of the bitmap, and so of the row.
@@ -45,6 +45,8 @@ pub struct Seen {
     pub void: bool,
     /// The message's link, if it has one.
     pub link: Option<Link>,
+    /// When the message was published.
+    pub timestamp: Timestamp,
 }
 
 /// All that the owner saw from some offset at or below `low`, one entry for each message, in order, each from where the
@@ -58,6 +60,16 @@ pub struct Trying {
     pub offset: u64,
     /// How often, this time included.
     pub tries: u32,
+}
+
+/// A finished message, by which a partition is known again: offsets say nothing of the log that they are in, and a topic
+/// that was made anew has the same ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mark {
+    /// Its offset.
+    pub offset: u64,
+    /// When it was published.
+    pub timestamp: Timestamp,
 }
 
 /// Where a group begins in a partition that it has no row for.
@@ -108,6 +120,8 @@ pub struct InboxRow {
     pub clean: bool,
     /// The attempt mark, after an unclean end.
     pub trying: Option<Trying>,
+    /// Of the finished messages, the one with the largest offset; `None` before the first.
+    pub mark: Option<Mark>,
 }
 
 impl InboxRow {
@@ -121,6 +135,7 @@ impl InboxRow {
             lasts: Lasts::default(),
             clean: true,
             trying: None,
+            mark: None,
         }
     }
 
@@ -149,6 +164,10 @@ impl InboxRow {
                 )));
             }
             self.done.set(offset - self.low);
+            let at = advance.binary_search_by_key(&offset, |seen| seen.offset);
+            if let Ok(index) = at {
+                self.know_again_by(&advance[index]);
+            }
         }
         let first = advance.partition_point(|seen| seen.offset < self.low);
         let mut finished = 0;
@@ -161,6 +180,7 @@ impl InboxRow {
                 break;
             }
             self.lasts.fold(self.start, seen.link.as_ref());
+            self.know_again_by(seen);
             finished += 1;
         }
         self.low += finished;
@@ -172,6 +192,15 @@ impl InboxRow {
             self.trying = None;
         }
         Ok(())
+    }
+
+    fn know_again_by(&mut self, seen: &Seen) {
+        let Seen {
+            offset, timestamp, ..
+        } = *seen;
+        if self.mark.is_none_or(|mark| mark.offset < offset) {
+            self.mark = Some(Mark { offset, timestamp });
+        }
     }
 
     /// Lets the group go on without what it lost.
@@ -315,6 +344,7 @@ mod tests {
             offset,
             void,
             link: None,
+            timestamp: Timestamp::from_micros(offset.cast_signed() * 3),
         }
     }
 
@@ -437,6 +467,10 @@ mod tests {
                 finished.insert(offset);
                 let low = (0..=200).find(|offset| !finished.contains(offset)).unwrap();
                 prop_assert_eq!(row.low, low);
+                // What is void counts as finished only when it is passed over.
+                let last = finished.iter().rfind(|offset| **offset < low || !voids.contains(offset));
+                prop_assert_eq!(row.mark.map(|mark| mark.offset), last.copied());
+                prop_assert!(row.mark.is_none_or(|mark| mark.timestamp == seen(mark.offset, false).timestamp));
                 for offset in low..200 {
                     prop_assert_eq!(row.is_done(offset), finished.contains(&offset) && !voids.contains(&offset));
                 }

@@ -58,7 +58,7 @@ pub use message::{Headers, Lane, Message};
 pub mod chain;
 pub use chain::{Class, Lasts, Link, Start};
 pub mod inbox;
-pub use inbox::{Advance, Begin, InboxId, InboxRow, Seen, Trying, WINDOW_MAX};
+pub use inbox::{Advance, Begin, InboxId, InboxRow, Mark, Seen, Trying, WINDOW_MAX};
 pub mod partition;
 pub use partition::{AHEAD_MAX, Job, Memory, Partition, Polled};
 mod lease;

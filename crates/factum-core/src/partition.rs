@@ -207,6 +207,7 @@ impl Partition {
             offset: message.offset,
             void,
             link,
+            timestamp: message.timestamp,
         });
         self.advance = None;
         self.poll = message.offset + 1;

@@ -5,7 +5,8 @@
 //! or on what was parked then, is never committed.
 
 use factum_core::{
-    Begin, Epoch, Error, Fence, Group, InboxId, InboxRow, OwnerEpoch, Start, Topic, Trying,
+    Begin, Epoch, Error, Fence, Group, InboxId, InboxRow, Mark, OwnerEpoch, Start, Timestamp,
+    Topic, Trying,
 };
 use tokio_postgres::Row;
 
@@ -18,7 +19,7 @@ use crate::{
 
 /// The columns that [`decode`] reads, in its order.
 const COLUMNS: &str = "number, group_name, topic, partition, revision, parked, fence_epoch, fence_owner, start, low, done, \
-     lasts, clean, trying_offset, trying_tries";
+     lasts, clean, trying_offset, trying_tries, mark_offset, mark_time";
 
 /// An inbox as the database has it, or as a batch leaves it.
 #[derive(Clone, Debug)]
@@ -73,6 +74,7 @@ pub(crate) fn update<'a>(
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut done, mut lasts, mut clean) = (Vec::new(), Vec::new(), Vec::new());
     let (mut offsets, mut tries) = (Vec::new(), Vec::new());
+    let (mut marks, mut times) = (Vec::new(), Vec::new());
     for inbox in rows {
         numbers.push(inbox.number);
         revisions.push(inbox.revision);
@@ -83,14 +85,17 @@ pub(crate) fn update<'a>(
         clean.push(inbox.row.clean);
         offsets.push(inbox.row.trying.map(|trying| signed(trying.offset)));
         tries.push(inbox.row.trying.map(|trying| trying.tries.cast_signed()));
+        marks.push(inbox.row.mark.map(|mark| signed(mark.offset)));
+        times.push(inbox.row.mark.map(|mark| mark.timestamp.as_micros()));
     }
     Ok(schema
         .call(
             "WITH written AS (UPDATE factum.inboxes i SET revision = i.revision + 1, parked = given.parked, \
              low = given.low, done = given.done, lasts = given.lasts, clean = given.clean, \
-             trying_offset = given.trying_offset, trying_tries = given.trying_tries \
-             FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) AS given (number, revision, parked, low, done, lasts, clean, \
-               trying_offset, trying_tries) \
+             trying_offset = given.trying_offset, trying_tries = given.trying_tries, \
+             mark_offset = given.mark_offset, mark_time = given.mark_time \
+             FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS given (number, revision, parked, low, done, lasts, \
+               clean, trying_offset, trying_tries, mark_offset, mark_time) \
              WHERE i.number = given.number AND i.revision = given.revision RETURNING 1) \
              SELECT factum.must((SELECT count(*) FROM written) = $1, 'inbox')",
         )
@@ -103,7 +108,9 @@ pub(crate) fn update<'a>(
         .with(lasts)
         .with(clean)
         .with(offsets)
-        .with(tries))
+        .with(tries)
+        .with(marks)
+        .with(times))
 }
 
 fn json<T: serde::Serialize>(part: &T) -> Result<String, Error> {
@@ -123,6 +130,7 @@ pub(crate) fn decode(row: &Row) -> Result<(InboxId, Inbox), Error> {
     };
     let (done, lasts): (String, String) = (column(row, 10)?, column(row, 11)?);
     let trying: (Option<i64>, Option<i32>) = (column(row, 13)?, column(row, 14)?);
+    let mark: (Option<i64>, Option<i64>) = (column(row, 15)?, column(row, 16)?);
     let inbox = Inbox {
         number,
         revision: column(row, 4)?,
@@ -138,6 +146,13 @@ pub(crate) fn decode(row: &Row) -> Result<(InboxId, Inbox), Error> {
                 (Some(offset), Some(tries)) => Some(Trying {
                     offset: offset.cast_unsigned(),
                     tries: tries.cast_unsigned(),
+                }),
+                _ => None,
+            },
+            mark: match mark {
+                (Some(offset), Some(time)) => Some(Mark {
+                    offset: offset.cast_unsigned(),
+                    timestamp: Timestamp::from_micros(time),
                 }),
                 _ => None,
             },

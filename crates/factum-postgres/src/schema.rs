@@ -15,6 +15,7 @@ use crate::{
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_server.sql"),
+    include_str!("migrations/0003_marks.sql"),
 ];
 
 /// The longest name of a schema that PostgreSQL keeps whole, without the ending of own tables' schemas.

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use factum_core::{
-    Begin, Epoch, Error, Fence, Group, InboxId, InboxRow, OwnerEpoch, Start, Topic, Trying,
+    Begin, Epoch, Error, Fence, Group, InboxId, InboxRow, Mark, OwnerEpoch, Start, Timestamp,
+    Topic, Trying,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::{
 };
 
 const COLUMNS: &str = "number, group_name, topic, partition, fence_epoch, fence_owner, start, low, done, lasts, clean, \
-     trying_offset, trying_tries";
+     trying_offset, trying_tries, mark_offset, mark_time";
 
 /// An inbox as the writer knows it.
 #[derive(Debug)]
@@ -147,7 +148,8 @@ impl Inboxes {
             connection
                 .prepare_cached(
                     "UPDATE inboxes SET fence_epoch = ?2, fence_owner = ?3, low = ?4, done = ?5, lasts = ?6, \
-                     clean = ?7, trying_offset = ?8, trying_tries = ?9 WHERE number = ?1",
+                     clean = ?7, trying_offset = ?8, trying_tries = ?9, mark_offset = ?10, mark_time = ?11 \
+                     WHERE number = ?1",
                 )
                 .doing(WHAT)?
                 .execute(params![
@@ -160,6 +162,8 @@ impl Inboxes {
                     row.clean,
                     row.trying.map(|trying| signed(trying.offset)),
                     row.trying.map(|trying| trying.tries),
+                    row.mark.map(|mark| signed(mark.offset)),
+                    row.mark.map(|mark| mark.timestamp.as_micros()),
                 ])
                 .doing(WHAT)?;
             inbox.changed = false;
@@ -235,6 +239,7 @@ fn decode(row: &Row<'_>) -> Result<(i64, InboxId, InboxRow), Error> {
         partition: row.get(3).doing(WHAT)?,
     };
     let trying: (Option<i64>, Option<u32>) = (row.get(11).doing(WHAT)?, row.get(12).doing(WHAT)?);
+    let mark: (Option<i64>, Option<i64>) = (row.get(13).doing(WHAT)?, row.get(14).doing(WHAT)?);
     let row = InboxRow {
         fence: Fence {
             store: Epoch(unsigned(4)?),
@@ -249,6 +254,13 @@ fn decode(row: &Row<'_>) -> Result<(i64, InboxId, InboxRow), Error> {
             (Some(offset), Some(tries)) => Some(Trying {
                 offset: offset.cast_unsigned(),
                 tries,
+            }),
+            _ => None,
+        },
+        mark: match mark {
+            (Some(offset), Some(time)) => Some(Mark {
+                offset: offset.cast_unsigned(),
+                timestamp: Timestamp::from_micros(time),
             }),
             _ => None,
         },

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_discarded.sql"),
     include_str!("migrations/0006_snapshots.sql"),
     include_str!("migrations/0007_restored.sql"),
+    include_str!("migrations/0008_marks.sql"),
 ];
 
 /// Brings the file up to the present schema, or says why it can't be used.

@@ -122,6 +122,7 @@ impl World {
                 offset,
                 void: false,
                 link: Some(self.link(offset + 1)),
+                timestamp: Timestamp::from_millis(1),
             });
             let input = Input::Message(MessageInput {
                 inbox: inbox.clone(),

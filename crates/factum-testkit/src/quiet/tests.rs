@@ -2,8 +2,8 @@
 
 use factum_core::{
     Append, Begin, Codec, Commit, Draft, ExpectedVersion, Headers, Input, MessageId, Metadata,
-    Outgoing, RecordKind, RelayInput, ServiceName, Start, StoreId, StreamId, TopicSpec, TypeName,
-    VoidInput, inbox::Seen,
+    Outgoing, RecordKind, RelayInput, ServiceName, Start, StoreId, StreamId, Timestamp, TopicSpec,
+    TypeName, VoidInput, inbox::Seen,
 };
 
 use super::*;
@@ -113,6 +113,7 @@ impl World {
             offset: row.low,
             void: true,
             link: None,
+            timestamp: Timestamp::UNIX_EPOCH,
         }]
         .into();
         commit.input = Input::Void(VoidInput {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     StoreHarness,
-    owner::{Owner, delivered_up_to, inbox, lane},
+    owner::{Owner, delivered_up_to, inbox, lane, published},
     world::World,
 };
 
@@ -127,6 +127,7 @@ pub async fn void_messages_move_the_row_on(harness: &dyn StoreHarness) {
             offset,
             void,
             link: None,
+            timestamp: published(offset),
         })
         .collect();
     let committed = world.apply(owner.void(&world, seen.clone())).await;
@@ -177,6 +178,7 @@ pub async fn the_last_place_of_each_source_is_kept_as_of_low(harness: &dyn Store
         offset,
         void: false,
         link,
+        timestamp: published(offset),
     };
     let advance: factum_core::Advance = [
         seen(0, link(ours, 1, 0)),
@@ -498,6 +500,7 @@ pub async fn a_group_starts_where_it_was_told(harness: &dyn StoreHarness) {
         offset: high,
         void: false,
         link: None,
+        timestamp: published(high),
     };
     let input = owner.input(5, lane("a"), Disposition::Apply);
     let input = factum_core::MessageInput {

@@ -24,6 +24,11 @@ pub(crate) fn lane(key: &str) -> Lane {
     Lane::Key(Key::from(key))
 }
 
+/// When the message at an offset was published.
+pub(crate) fn published(offset: u64) -> Timestamp {
+    Timestamp::from_micros(1_700_000_000_000_001 + offset.cast_signed())
+}
+
 /// What an owner saw who found nothing but messages to deliver below `offset`, and at it.
 pub(crate) fn delivered_up_to(offset: u64) -> Advance {
     (0..=offset)
@@ -32,6 +37,7 @@ pub(crate) fn delivered_up_to(offset: u64) -> Advance {
             offset,
             void: false,
             link: None,
+            timestamp: published(offset),
         })
         .collect()
 }
