@@ -13,6 +13,7 @@ mod handle;
 mod incident;
 mod left;
 mod owner;
+pub(crate) mod standing;
 mod suspects;
 
 use std::{
@@ -36,6 +37,7 @@ use self::{
     before::{Linked, before},
     left::Left,
     owner::{Ended, Owner},
+    standing::Standing,
 };
 use crate::{
     GroupSpec, Health, Status,
@@ -276,10 +278,9 @@ impl Member {
                 for partition in partitions {
                     if let Some(owned) = self.owned.get_mut(&partition) {
                         owned.passed = true;
-                        let low = owned.owner.low();
-                        self.show_passed(&partition, low).await;
                     }
                 }
+                self.look_after_passed().await;
             }
         }
         Ok(())
@@ -323,29 +324,33 @@ impl Member {
         let parked = store.parked_lanes(&inbox, PARKED_LANES_MAX).await?;
         let (health, part) = (&consuming.health, format!("{}/{partition}", consuming.part));
         // Going elsewhere would leave messages out in silence. Its owner does what it can without them.
-        let passed = match consumer.seek(&partition, row.low).await {
-            Err(error) if error.is_fatal() => true,
-            sought => {
-                if !is_held(sought)? {
-                    return Ok(());
+        let standing = standing::look(&*self.broker, &partition, &row).await?;
+        let reason = match standing.reason(&inbox) {
+            Some(reason) => Some(reason),
+            None => match consumer.seek(&partition, row.low).await {
+                // It went just now: it is looked at again.
+                Err(error) if error.is_fatal() => Some(format!("{error:#}")),
+                sought => {
+                    if !is_held(sought)? {
+                        return Ok(());
+                    }
+                    None
                 }
-                false
-            }
+            },
         };
         // Whatever was wrong with the partition before, its owner sees for itself.
-        if passed {
-            self.show_passed(&partition, row.low).await;
+        let passed = reason.is_some();
+        if let Some(reason) = reason {
+            self.show(&inbox, reason);
         } else if health.parts().contains_key(&part) {
             health.set(&part, Status::Running, consuming.core.env.now());
         }
-        let before = before(
-            &*self.broker,
-            &partition,
-            marks.first,
-            row.low,
-            LEFT_OUT_LOOK,
-        );
-        let before = before.await?;
+        let first = match standing {
+            // What lies before its place is not what lay there.
+            Standing::Short { .. } | Standing::Strange { .. } => row.low,
+            Standing::Well | Standing::Passed { .. } => marks.first,
+        };
+        let before = before(&*self.broker, &partition, first, row.low, LEFT_OUT_LOOK).await?;
         // The owner before may have left it paused, or at a place that it still has.
         let steered = if passed {
             consumer.pause(&partition).await
@@ -458,59 +463,53 @@ impl Member {
         Ok(())
     }
 
-    /// Raises that the partition doesn't have what the group reads next: a person has to say where it goes on.
-    async fn show_passed(&self, partition: &TopicPartition, low: u64) {
+    /// Raises that the group can't go on in a partition: a person has to say where it does.
+    fn show(&self, inbox: &InboxId, what: String) {
         let consuming = &self.consuming;
-        let inbox = format!("inbox `{}:{partition}`", consuming.group.name);
-        let what = match self.broker.watermarks(partition).await {
-            Ok(marks) if low > marks.end => format!(
-                "{inbox} stands at offset {low}, and the partition ends at {}: the topic was made anew, and what was \
-                 finished can't be told from what is new. Give the group another name",
-                marks.end
-            ),
-            Ok(marks) => format!(
-                "{inbox} stands at offset {low}, and the partition begins at {}: retention was faster than the group. \
-                 Let it go on at {0}; then have what is missing published again, or accept its loss",
-                marks.first
-            ),
-            Err(error) => format!(
-                "{inbox} stands at offset {low}, which the partition doesn't have ({error:#})"
-            ),
-        };
-        let (part, now) = (
-            format!("{}/{partition}", consuming.part),
-            consuming.core.env.now(),
-        );
+        let part = format!("{}/{}/{}", consuming.part, inbox.topic, inbox.partition);
+        let now = consuming.core.env.now();
         consuming.health.set(&part, Status::Failed(what), now);
     }
 
-    /// A person who says where a partition goes on writes what only an owner writes: the owner, who may have nothing
-    /// to write, finds out here.
+    /// Looks at partitions that don't have what was to be read next. A person who says where one goes on writes what only
+    /// an owner writes: the owner, who may have nothing to write, finds out here. So it does when the partition has it
+    /// after all, as when a broker that has just begun to lead it didn't know its end.
     async fn look_after_passed(&mut self) {
-        let passed = self
-            .owned
-            .iter()
-            .filter(|(_, owned)| owned.passed && !owned.ended && !owned.again);
+        let passed = self.owned.iter();
+        let passed = passed.filter(|(_, owned)| owned.passed && !owned.ended && !owned.again);
         let passed: Vec<_> = passed
             .map(|(partition, owned)| (partition.clone(), owned.owner.clone()))
             .collect();
         for (partition, owner) in passed {
+            let inbox = owner.inbox();
             // A failure costs nothing: it is looked up again.
-            let row = self
-                .consuming
-                .core
-                .store
-                .inbox(owner.inbox())
-                .await
-                .ok()
-                .flatten();
-            if row.is_some_and(|row| row.fence != owner.fence()) {
-                owner.drop_all();
-                if let Some(owned) = self.owned.get_mut(&partition) {
-                    owned.again = true;
+            let Ok(Some(row)) = self.consuming.core.store.inbox(inbox).await else {
+                continue;
+            };
+            let is_fenced = row.fence != owner.fence();
+            if !is_fenced {
+                match standing::look(&*self.broker, &partition, &row).await {
+                    Ok(standing) => {
+                        if let Some(reason) = standing.reason(inbox) {
+                            self.show(inbox, reason);
+                            continue;
+                        }
+                    }
+                    Err(error) => {
+                        let what = "can't go on in the partition, which can't be looked at";
+                        self.show(inbox, format!("inbox `{inbox}` {what} ({error:#})"));
+                        continue;
+                    }
                 }
-            } else {
-                self.show_passed(&partition, owner.low()).await;
+                tracing::warn!(
+                    inbox.low = row.low,
+                    "`{inbox}` reads on at {}: the partition didn't have what it was to read, and does",
+                    row.low
+                );
+            }
+            owner.drop_all();
+            if let Some(owned) = self.owned.get_mut(&partition) {
+                owned.again = true;
             }
         }
     }

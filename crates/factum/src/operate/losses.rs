@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::{By, Operations};
-use crate::Incident;
+use crate::{
+    Incident,
+    consumer::standing::{self, Standing},
+};
 use factum_core::{
     AcceptedLoss, At, Begin, Commit, CommitError, Error, InboxId, InboxRow, Input, LogFilter, Loss,
     PassedOffsets, Position, RelayInput, RetiredSource, Start, StoreId, Topic, TopicPartition,
@@ -198,6 +201,10 @@ impl Operations {
                     "`{inbox}` stands at offset {}, and the partition begins at {}: retention has passed nothing",
                     known.low, marks.first
                 )));
+            }
+            let standing = standing::look(&*self.broker, &partition, &known).await?;
+            if let Standing::Short { .. } | Standing::Strange { .. } = standing {
+                return Err(Error::poison(standing.reason(inbox).unwrap_or_default()));
             }
             let places = self
                 .behind_what_is_gone(&partition, &known, at, marks)

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at an error")]
 
 mod anchoring;
+mod anew;
 mod bank;
 mod clock;
 mod commands;
