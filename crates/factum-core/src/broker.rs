@@ -269,6 +269,10 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     async fn join(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, Error>;
 
     /// The members of a group and what they are assigned.
+    ///
+    /// # Errors
+    ///
+    /// Class fatal when the broker can't say: an empty answer means that there are none.
     async fn members(&self, group: &Group) -> Result<Vec<GroupMember>, Error>;
 
     /// The offsets that a group told the broker.

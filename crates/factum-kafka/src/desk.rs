@@ -304,6 +304,13 @@ impl Desk {
         else {
             return Ok(Vec::new());
         };
+        // What the brokers list, and call dead when they are asked about it, is of a kind that they don't tell this request.
+        if found.members().is_empty() && found.state() == "Dead" {
+            return Err(Error::fatal(format!(
+                "failed to {what}: its partitions are shared out by the broker (`group.protocol=consumer`), and this client can ask \
+                 only for members of the classic protocol; `kafka-consumer-groups.sh --describe --members` shows them"
+            )));
+        }
         let members = found.members().iter().map(|member| GroupMember {
             member: member.client_id().to_owned(),
             // While the group is rebalancing, nobody is assigned anything.

@@ -32,6 +32,9 @@ struct GroupView {
     parked: ParkedNumbers,
     /// The members, as the broker knows them.
     members: Vec<MemberView>,
+    /// Why the broker can't say who the members are: then none are listed, whoever there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members_unknown: Option<String>,
     /// The partitions that it has begun to read.
     partitions: Vec<PartitionView>,
     /// Sources whose messages it can't take, because one before them is missing, as far as this process owns the
@@ -161,12 +164,18 @@ pub(crate) async fn list(
             inboxes.entry(id.group.clone()).or_default().push((id, row));
         }
         for (group, inboxes) in inboxes {
-            let members = admin.running().broker().members(&group).await?;
+            // All else is told whether the broker can say this or not.
+            let members = admin.running().broker().members(&group).await;
+            let (members, unknown) = match members {
+                Ok(members) => (members, None),
+                Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+            };
             let mut partitions = Vec::new();
             for (id, row) in inboxes {
                 partitions.push(partition(&admin, &id, &row, &members).await?);
             }
             let mut view = view(service, group.as_str(), &counts, &members, partitions);
+            view.members_unknown = unknown;
             let its = incidents.iter().filter(|one| one.inbox.group == group);
             view.incidents = its.map(|one| incident(&admin, one)).collect();
             groups.push(view);
@@ -192,6 +201,7 @@ fn view(
         lag: partitions.iter().map(|partition| partition.lag).sum(),
         parked: ParkedNumbers::of(counts.iter().filter(|count| count.group.as_str() == group)),
         members: members.iter().map(member).collect(),
+        members_unknown: None,
         partitions,
         incidents: Vec::new(),
     }

@@ -1,5 +1,6 @@
 //! What an operator can see.
 
+use factum::Error;
 use factum_testkit::faults::Call;
 use serde_json::{Value, json};
 
@@ -282,6 +283,28 @@ async fn consumers_and_projections_show_how_far_they_have_come() {
         })
         .await;
     assert_eq!(list["projections"][0]["projection"], "totals");
+    world.stop().await;
+}
+
+/// It went wrong: a group whose members the broker can't tell looked like one without members.
+#[tokio::test]
+async fn members_that_the_broker_can_not_tell_are_said_to_be_unknown() {
+    let world = World::start().await;
+    let members = |list: &Value| {
+        let group = &list["groups"][0];
+        (group["members"].clone(), group["members_unknown"].clone())
+    };
+    let known = world
+        .until("/admin/consumers", |list| members(list).0 != json!([]))
+        .await;
+    assert_eq!(members(&known).1, Value::Null);
+
+    let why = "the client knows another protocol";
+    let rule = world.faults.at(Call::Read).on("broker");
+    rule.about("members of receipts").fails(Error::fatal(why));
+
+    let list = world.get("/admin/consumers").await.is(200);
+    assert_eq!(members(&list), (json!([]), json!(why)));
     world.stop().await;
 }
 

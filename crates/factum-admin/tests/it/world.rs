@@ -10,7 +10,7 @@ use factum::{
 use factum_admin::{Admin, web};
 use factum_testkit::{
     MemoryStore, MemoryTopicsDisk,
-    faults::{Faults, FaultyStore},
+    faults::{Faults, FaultyBroker, FaultyStore},
 };
 use reqwest::Method;
 use schemars::JsonSchema;
@@ -208,7 +208,8 @@ impl World {
             .topic(topic())
             .group(GroupSpec::new("receipts").on(Write).retry(retry));
         let broker = Arc::new(MemoryTopicsDisk::new().open(env.clone()));
-        let app = App::new(env.clone(), broker)
+        let broker = FaultyBroker::new("broker", broker, &faults);
+        let app = App::new(env.clone(), Arc::new(broker))
             .service_on(store("accounts"), accounts)
             .service_on(store("receipts"), receipts);
         let running = Arc::new(app.start().await.unwrap());

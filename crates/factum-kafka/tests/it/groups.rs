@@ -226,6 +226,12 @@ async fn the_broker_may_share_out_itself() {
     })
     .await;
     assert!(one.owned.is_disjoint(&two.owned));
+    // It went wrong: they looked like a group without members.
+    let group = Group::new(format!("{topic}.group")).unwrap();
+    let unknown = kafka.members(&group).await.unwrap_err();
+    assert!(unknown.to_string().contains("group.protocol"), "{unknown}");
+    let nobody = Group::new(format!("{topic}.nobody")).unwrap();
+    assert_eq!(kafka.members(&nobody).await.unwrap(), []);
     eventually("both read", async || {
         one.call().await;
         two.call().await;
