@@ -163,14 +163,20 @@ struct Member {
     tasks: JoinSet<(TopicPartition, Arc<Owner>, Ended)>,
 }
 
+/// How far the loop of an owner is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Running,
+    Ended,
+    /// It is to be claimed again, as soon as a word of the group's says that it is still this member's: what was fenced may
+    /// be another's already, whom a claim would fence in turn.
+    Again,
+}
+
 struct Owned {
     owner: Arc<Owner>,
     paused: bool,
-    /// Whether its loop has ended.
-    ended: bool,
-    /// Whether it is to be claimed again, as soon as a word of the group's says that it is still this member's: what was
-    /// fenced may be another's already, whom a claim would fence in turn.
-    again: bool,
+    stage: Stage,
     /// Whether retention has passed what it reads next: it finishes what it has, and retries what is parked.
     passed: bool,
     _counted: Counted,
@@ -242,7 +248,11 @@ impl Member {
             Consumed::Messages(messages) => {
                 for message in messages {
                     let partition = TopicPartition::new(message.topic.clone(), message.partition);
-                    if let Some(owned) = self.owned.get(&partition).filter(|owned| !owned.ended && !owned.again) {
+                    if let Some(owned) = self
+                        .owned
+                        .get(&partition)
+                        .filter(|owned| owned.stage == Stage::Running)
+                    {
                         owned.owner.deliver(message);
                     }
                 }
@@ -288,7 +298,9 @@ impl Member {
 
     /// Claims again what was fenced, or had an unknown outcome, and is still this member's.
     async fn claim_again(&mut self, consumer: &mut dyn Consumer) -> Result<(), Error> {
-        let again = self.owned.extract_if(.., |_, owned| owned.again);
+        let again = self
+            .owned
+            .extract_if(.., |_, owned| owned.stage == Stage::Again);
         let again: Vec<_> = again.map(|(partition, _)| partition).collect();
         for partition in again {
             if is_held(consumer.pause(&partition).await)? {
@@ -371,8 +383,7 @@ impl Member {
             Owned {
                 owner,
                 paused: false,
-                ended: false,
-                again: false,
+                stage: Stage::Running,
                 passed,
                 _counted: counted,
             },
@@ -436,11 +447,13 @@ impl Member {
                 _ => Ok(()),
             };
         };
-        owned.ended = true;
+        if owned.stage == Stage::Running {
+            owned.stage = Stage::Ended;
+        }
         match ended {
             Ended::Drained => Ok(()),
             Ended::Reclaim => {
-                owned.again = true;
+                owned.stage = Stage::Again;
                 let wait = backoff(&self.consuming.core.env, 0);
                 pause(stop, wait).await;
                 Ok(())
@@ -476,7 +489,7 @@ impl Member {
     /// after all, as when a broker that has just begun to lead it didn't know its end.
     async fn look_after_passed(&mut self) {
         let passed = self.owned.iter();
-        let passed = passed.filter(|(_, owned)| owned.passed && !owned.ended && !owned.again);
+        let passed = passed.filter(|(_, owned)| owned.passed && owned.stage == Stage::Running);
         let passed: Vec<_> = passed
             .map(|(partition, owned)| (partition.clone(), owned.owner.clone()))
             .collect();
@@ -509,7 +522,7 @@ impl Member {
             }
             owner.drop_all();
             if let Some(owned) = self.owned.get_mut(&partition) {
-                owned.again = true;
+                owned.stage = Stage::Again;
             }
         }
     }
@@ -549,7 +562,7 @@ impl Member {
         let offsets: Vec<_> = self
             .owned
             .iter()
-            .filter(|(_, owned)| !owned.again)
+            .filter(|(_, owned)| owned.stage != Stage::Again)
             .map(|(partition, owned)| (partition.clone(), owned.owner.low()))
             .collect();
         if let Err(error) = consumer.commit(&offsets).await {
