@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum::{Broker, Env, ServiceName, Sqlite, SqliteOptions, Store, system_env};
+use factum::{
+    Broker, Commit, Env, ServiceName, SqlValue, Sqlite, SqliteOptions, Store, ViewWrite, system_env,
+};
 use tempfile::TempDir;
 
 /// How long anything may take: generous, since nothing is learned from a slow machine.
@@ -28,6 +30,29 @@ impl Data {
     pub(crate) async fn store(&self, service: &'static str) -> Arc<dyn Store> {
         let service = ServiceName::of(service);
         self.sqlite.store(&service, &self.env).await.unwrap()
+    }
+
+    /// A commit that keeps the writer of a service's store busy over so many rows.
+    pub(crate) fn busy(&self, service: &str, rows: i64) -> Commit {
+        let mut commit = Commit::new(self.env.commit_id(), self.env.now());
+        let sql = |statement: String, parameters| ViewWrite::Sql {
+            statement,
+            parameters,
+        };
+        commit.views = vec![
+            sql(
+                format!("CREATE TABLE IF NOT EXISTS {service}__busy (x INTEGER)"),
+                vec![],
+            ),
+            sql(
+                format!(
+                    "INSERT INTO {service}__busy WITH RECURSIVE {service}_n (x) AS \
+                     (SELECT 1 UNION ALL SELECT x + 1 FROM {service}_n WHERE x < ?1) SELECT max(x) FROM {service}_n"
+                ),
+                vec![SqlValue::Integer(rows)],
+            ),
+        ];
+        commit
     }
 
     pub(crate) async fn broker(&self) -> Arc<dyn Broker> {
