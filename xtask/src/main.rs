@@ -25,8 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Chore {
     /// Start and stop the real servers that tests use, on loopback, without containers
-    #[command(subcommand)]
-    Servers(servers::Deed),
+    Servers(servers::Options),
     /// Tell many stories of the order platform: crashes, clock jumps, zombies, each drawn from a seed
     Simulate(simulate::Options),
     /// Check the rules that neither the compiler, clippy nor rustfmt can see
@@ -37,8 +36,8 @@ enum Chore {
 
 fn main() -> io::Result<ExitCode> {
     match Cli::parse().chore {
-        Chore::Servers(deed) => {
-            servers::run(&tidy::repository_root(), &deed)?;
+        Chore::Servers(options) => {
+            servers::run(&tidy::repository_root(), &options)?;
             Ok(ExitCode::SUCCESS)
         }
         Chore::Simulate(options) => Ok(exit_code(simulate::run(&options)?)),

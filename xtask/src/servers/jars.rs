@@ -19,6 +19,7 @@ pub(super) fn missing_packages() -> Vec<&'static str> {
 
 /// Brings all that `pom` names into `directory/lib`, unless it is there.
 pub(super) fn bring(directory: &Path, pom: &str) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
     let noted = directory.join("pom.xml");
     let lib = directory.join("lib");
     // The pom is noted when all is there, so that half of it is not taken for the whole.

@@ -33,7 +33,7 @@ impl Server for Kafka {
     }
 
     fn prepare(&self, place: &Place) -> io::Result<()> {
-        jars::bring(&place.directory, POM)?;
+        jars::bring(&place.parts, POM)?;
         let properties = place.join("server.properties");
         if !properties.exists() {
             fs::write(&properties, configuration(place, free_port()?))?;
@@ -46,7 +46,7 @@ impl Server for Kafka {
             fs::remove_dir_all(&data)?;
         }
         // Any id will do; a cluster of one is never taken for another.
-        let mut format = jars::java(&place.directory);
+        let mut format = jars::java(&place.parts);
         format
             .args(["kafka.tools.StorageTool", "format"])
             .args(["--cluster-id", "ZmFjdHVtLXRlc3RzLTAwMQ", "--config"])
@@ -55,7 +55,7 @@ impl Server for Kafka {
     }
 
     fn command(&self, place: &Place) -> io::Result<Command> {
-        let mut command = jars::java(&place.directory);
+        let mut command = jars::java(&place.parts);
         command
             .arg("kafka.Kafka")
             .arg(place.join("server.properties"));

@@ -33,13 +33,13 @@ impl Server for OpenSearch {
     }
 
     fn prepare(&self, place: &Place) -> io::Result<()> {
-        jars::bring(&place.directory, POM)?;
+        jars::bring(&place.parts, POM)?;
         fs::create_dir_all(place.join("data"))?;
         fs::write(place.join("OpenSearch.java"), LAUNCHER)
     }
 
     fn command(&self, place: &Place) -> io::Result<Command> {
-        let mut command = jars::java(&place.directory);
+        let mut command = jars::java(&place.parts);
         command
             .arg(place.join("OpenSearch.java"))
             .arg(place.join("data"))
