@@ -184,6 +184,16 @@ impl Set {
         Ok(Self { directory, ..self })
     }
 
+    /// Where it lives.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether one of them runs.
+    pub(crate) fn is_used(&self) -> io::Result<bool> {
+        Ok(!self.addresses()?.is_empty())
+    }
+
     /// Starts those of these names, or all.
     pub(crate) fn up(&self, names: &[String]) -> io::Result<()> {
         let wanted = named(names)?;

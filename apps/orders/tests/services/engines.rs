@@ -4,8 +4,11 @@
 
 mod customers;
 mod deaths;
+mod killer;
+mod logs;
 mod outage;
 mod process;
 mod proxy;
 mod python;
+mod torture;
 mod tour;

@@ -5,6 +5,10 @@
 //! feature of that name is on and there are servers.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at an error")]
+#![cfg_attr(
+    feature = "engines",
+    expect(clippy::print_stderr, reason = "a run of minutes says how far it is")
+)]
 
 #[cfg(all(feature = "engines", unix))]
 mod engines;

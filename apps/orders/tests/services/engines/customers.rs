@@ -1,7 +1,7 @@
 //! Customers, who order without end, and ask again until they are told that their order is taken.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,14 +25,43 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 /// How many order at the same time: their orders spread over all partitions.
 const CUSTOMERS: usize = 16;
 
+/// How many of the orders that were taken since the last look are given again at the next.
+const AGAIN: usize = 20;
+
+/// The orders that were taken, by their ids.
+type Taken = Arc<Mutex<BTreeMap<String, Order>>>;
+
+/// An order, as its customer gave it.
+#[derive(Clone, Debug)]
+struct Order {
+    number: u64,
+    user: String,
+}
+
+impl Order {
+    /// What makes it safe to give again.
+    fn key(&self) -> String {
+        format!("order-{}", self.number)
+    }
+
+    fn body(&self) -> Value {
+        let items = json!([{ "sku": "tea", "qty": 1, "price": 500 }]);
+        json!({ "user_id": self.user, "items": items })
+    }
+}
+
 /// Those who order.
 pub(crate) struct Customers {
     url: String,
     users: Vec<String>,
-    taken: Arc<Mutex<BTreeSet<String>>>,
+    taken: Taken,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     next: Arc<AtomicU64>,
+    /// Orders before this number were looked at.
+    looked: u64,
+    /// How long each waits between two orders.
+    pause: Duration,
 }
 
 /// Sends a request until it is answered with `status`.
@@ -71,7 +101,15 @@ impl Customers {
             stop: CancellationToken::new(),
             tasks: Vec::new(),
             next: Arc::default(),
+            looked: 0,
+            pause: PAUSE,
         }
+    }
+
+    /// Lets them wait so long between two orders.
+    pub(crate) fn every(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
     }
 
     /// Each orders one thing now. Gives the orders.
@@ -83,20 +121,23 @@ impl Customers {
 
     async fn order(&self, http: &reqwest::Client, user: &str) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        order(http, &self.url, user, number, &self.taken).await
+        let user = user.to_owned();
+        order(http, &self.url, Order { number, user }, &self.taken).await
     }
 
     /// Lets all of them order again and again.
     pub(crate) fn begin(&mut self) {
+        self.stop = CancellationToken::new();
         for user in self.users.clone() {
             let (url, taken, next) = (self.url.clone(), self.taken.clone(), self.next.clone());
-            let stop = self.stop.clone();
+            let (stop, pause) = (self.stop.clone(), self.pause);
             self.tasks.push(tokio::spawn(async move {
                 let http = client();
                 while !stop.is_cancelled() {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    order(&http, &url, &user, number, &taken).await;
-                    tokio::time::sleep(PAUSE).await;
+                    let user = user.clone();
+                    order(&http, &url, Order { number, user }, &taken).await;
+                    tokio::time::sleep(pause).await;
                 }
             }));
         }
@@ -122,14 +163,30 @@ impl Customers {
         );
     }
 
-    /// Lets them finish what they have begun, and waits until all is quiet. Then no invariant may be broken, every order
-    /// that was acknowledged must be there once, and nothing else.
-    pub(crate) async fn end(self, platform: &Platform) {
+    /// Lets them finish what they have begun, and looks at all of it.
+    pub(crate) async fn end(mut self, platform: &Platform) {
+        self.rest(platform).await;
+        self.look(platform).await;
+    }
+
+    /// Lets them finish what they have begun.
+    pub(crate) async fn rest(&mut self, platform: &Platform) {
         self.stop.cancel();
-        for task in self.tasks {
+        for task in self.tasks.drain(..) {
             let ended = tokio::time::timeout(PATIENCE, task).await;
             assert!(ended.is_ok(), "an order is not taken\n{}", platform.logs());
+            ended.unwrap().unwrap();
         }
+    }
+
+    /// The ids of the orders that were taken.
+    pub(crate) fn orders(&self) -> Vec<String> {
+        self.taken.lock().unwrap().keys().cloned().collect()
+    }
+
+    /// Waits until all is quiet. Then no invariant may be broken, every order that was acknowledged must be there once, and
+    /// nothing else. Those that were taken since the last look are through, and who gives one again is told the same.
+    pub(crate) async fn look(&mut self, platform: &Platform) {
         let quiet = async {
             loop {
                 let found = platform.client.get("/invariants").await;
@@ -150,10 +207,29 @@ impl Customers {
             json!(taken.len()),
             "orders that nobody was told of, or told twice"
         );
-        for order in taken {
-            let seen = platform.client.get(&format!("/orders/{order}")).await;
+        let fresh = taken.iter();
+        let fresh: Vec<_> = fresh
+            .filter(|(_, order)| order.number >= self.looked)
+            .collect();
+        for (id, _) in &fresh {
+            let seen = platform.client.get(&format!("/orders/{id}")).await;
             assert_eq!(seen.is(200)["status"], "confirmed");
         }
+        let every = fresh.len().div_ceil(AGAIN).max(1);
+        for (id, order) in fresh.into_iter().step_by(every) {
+            let key = order.key();
+            let headers = [("idempotency-key", key.as_str())];
+            let again = platform
+                .client
+                .ask(Method::POST, "/orders", &headers, Some(&order.body()))
+                .await;
+            assert_eq!(
+                again.is(201)["order_id"],
+                json!(id),
+                "{key} was carried out again"
+            );
+        }
+        self.looked = self.next.load(Ordering::Relaxed);
     }
 }
 
@@ -162,18 +238,10 @@ fn client() -> reqwest::Client {
     client.timeout(Duration::from_secs(30)).build().unwrap()
 }
 
-async fn order(
-    http: &reqwest::Client,
-    url: &str,
-    user: &str,
-    number: u64,
-    taken: &Mutex<BTreeSet<String>>,
-) -> String {
-    let items = json!([{ "sku": "tea", "qty": 1, "price": 500 }]);
-    let body = json!({ "user_id": user, "items": items });
-    let key = format!("order-{number}");
-    let placed = insist(http, &format!("{url}/orders"), &key, &body, 201).await;
+async fn order(http: &reqwest::Client, url: &str, order: Order, taken: &Taken) -> String {
+    let (url, key) = (format!("{url}/orders"), order.key());
+    let placed = insist(http, &url, &key, &order.body(), 201).await;
     let id = placed["order_id"].as_str().unwrap().to_owned();
-    taken.lock().unwrap().insert(id.clone());
+    taken.lock().unwrap().insert(id.clone(), order);
     id
 }

@@ -24,6 +24,8 @@ pub(crate) struct Engines {
     pub(crate) store: String,
     pub(crate) broker: String,
     pub(crate) views: Option<String>,
+    /// Where the rows are that queries read, if elsewhere.
+    pub(crate) front_views: Option<String>,
 }
 
 impl Engines {
@@ -33,6 +35,7 @@ impl Engines {
             store: engines::server("FACTUM_TEST_POSTGRES")?,
             broker: format!("kafka://{}", engines::server("FACTUM_TEST_KAFKA")?),
             views: None,
+            front_views: None,
         })
     }
 }
@@ -40,7 +43,7 @@ impl Engines {
 /// A process of a platform. Dropped, it is killed.
 pub(crate) struct Process {
     /// What it is called in failures, and its log.
-    name: String,
+    pub(crate) name: String,
     args: Vec<String>,
     log: std::path::PathBuf,
     child: Child,
@@ -90,7 +93,7 @@ impl Process {
     }
 
     /// Waits until it says where it is.
-    fn ready(&mut self) {
+    pub(crate) fn ready(&mut self) {
         let Some(said) = self.said.take() else { return };
         let url = said.recv_timeout(START_MAX);
         assert!(
@@ -108,12 +111,17 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again after it has died, where it was.
+    /// Starts it again after it has died, where it was, and waits until it is there.
     pub(crate) fn restart(&mut self) {
+        self.begin_again();
+        self.ready();
+    }
+
+    /// Starts it again after it has died, where it was.
+    pub(crate) fn begin_again(&mut self) {
         let listen = self.url.trim_start_matches("http://").to_owned();
         let (child, said) = Self::spawn(&self.args, &listen, &self.log);
         (self.child, self.said) = (child, Some(said));
-        self.ready();
     }
 
     /// Sends it a signal.
@@ -163,7 +171,7 @@ pub(crate) struct Platform {
     pub(crate) client: Client,
     /// What the names of its topics begin with.
     pub(crate) prefix: String,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Platform {
@@ -188,9 +196,11 @@ impl Platform {
             if matches!(role, Role::Payment | Role::Notification) {
                 args.push(format!("--outside={}", outside.url));
             }
-            if let Some(views) = &engines.views {
-                args.push(format!("--views={views}"));
-            }
+            let views = match role {
+                Role::Query => engines.front_views.as_ref().or(engines.views.as_ref()),
+                _ => engines.views.as_ref(),
+            };
+            args.extend(views.map(|views| format!("--views={views}")));
             args
         };
         let mut services = Vec::new();
@@ -212,8 +222,16 @@ impl Platform {
             front,
             client,
             prefix,
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// All processes.
+    pub(crate) fn processes(&mut self) -> Vec<&mut Process> {
+        let services = self.services.iter_mut().map(|(_, process)| process);
+        services
+            .chain([&mut self.outside, &mut self.front])
+            .collect()
     }
 
     /// The processes of a role.
@@ -237,5 +255,15 @@ impl Platform {
             process.terminate();
         }
         self.outside.terminate();
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        // Whoever wants to know what went wrong reads on there.
+        if std::thread::panicking() {
+            self.directory.disable_cleanup(true);
+            eprintln!("the logs are in {}", self.directory.path().display());
+        }
     }
 }
