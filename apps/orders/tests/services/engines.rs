@@ -10,5 +10,6 @@ mod outage;
 mod process;
 mod proxy;
 mod python;
+mod stalls;
 mod torture;
 mod tour;

@@ -14,8 +14,12 @@ use super::{
 /// brought orders through: ten processes share two cores here.
 const THROUGH_MAX: Duration = Duration::from_secs(20);
 
+/// How long a process is paused at least: twice the session of a group (6 s), which is longer than a lease (5 s) and than
+/// the server waits within a transaction (3 s). Whatever it had is in other hands then.
+const PAUSE_MIN: Duration = Duration::from_secs(12);
+
 /// Waits until all of these orders are through.
-async fn until_confirmed(platform: &Platform, orders: &[String]) {
+pub(crate) async fn until_confirmed(platform: &Platform, orders: &[String]) {
     let confirmed = async {
         for order in orders {
             loop {
@@ -110,10 +114,12 @@ async fn a_process_that_was_paused_and_wakes_up_does_nothing_twice() {
     customers.more(30).await;
     for role in [Role::Payment, Role::Order] {
         for index in 0..2 {
+            let paused = Instant::now();
             platform.of(role)[index].signal("-STOP");
             // Until others do all that it did, with it in the middle of whatever it was at.
             let orders = customers.order_once().await;
             until_confirmed(&platform, &orders).await;
+            tokio::time::sleep(PAUSE_MIN.saturating_sub(paused.elapsed())).await;
             platform.of(role)[index].signal("-CONT");
             customers.more(20).await;
         }

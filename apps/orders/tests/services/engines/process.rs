@@ -177,6 +177,11 @@ pub(crate) struct Platform {
 impl Platform {
     /// Two processes of `order` and of `payment`, one of each other role, and one that speaks for all.
     pub(crate) fn start(engines: &Engines) -> Self {
+        Self::start_on(engines, |_| engines.store.clone())
+    }
+
+    /// The same, each service with the address of the store that it is given by its number.
+    pub(crate) fn start_on(engines: &Engines, store: impl Fn(usize) -> String) -> Self {
         let id = system_env().uuid().simple().to_string();
         let prefix = format!("t{}_", &id[id.len() - 10..]);
         let directory = TempDir::new().unwrap();
@@ -185,11 +190,11 @@ impl Platform {
         let args = ["outside", "--data", &books].map(str::to_owned).to_vec();
         let mut outside = Process::begin("outside", args, free, &directory);
         outside.ready();
-        let args = |role: Role| {
+        let args = |role: Role, store: String| {
             let mut args = vec![
                 "serve".to_owned(),
                 format!("--role={role}"),
-                format!("--store={}", engines.store),
+                format!("--store={store}"),
                 format!("--broker={}", engines.broker),
                 format!("--prefix={prefix}"),
             ];
@@ -205,10 +210,12 @@ impl Platform {
         };
         let mut services = Vec::new();
         for role in [&Role::ALL[..], &[Role::Order, Role::Payment]].concat() {
-            let name = format!("{role}-{}", services.len());
-            services.push((role, Process::begin(&name, args(role), free, &directory)));
+            let number = services.len();
+            let name = format!("{role}-{number}");
+            let args = args(role, store(number));
+            services.push((role, Process::begin(&name, args, free, &directory)));
         }
-        let mut front = args(Role::Query);
+        let mut front = args(Role::Query, engines.store.clone());
         for (role, process) in &mut services {
             process.ready();
             front.push(format!("--peer={role}={}", process.url));
