@@ -8,7 +8,7 @@ use std::{fmt::Write as _, io, path::Path};
 
 use factum_core::{At, Epoch, Error, StoreId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
@@ -295,7 +295,7 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<(Connection, Witness), Err
     settle(objection_of(options, &connection)?)?;
     wal_mode(&connection, &path)?;
     schema::prepare(&mut connection, &path)?;
-    if log.has_tail {
+    if log.tail > 0 {
         // Another torn group behind this one could not be told from damage.
         empty_log(&connection)?;
     }
@@ -314,7 +314,22 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<(Connection, Witness), Err
             [LIVE],
         )
         .doing("note that the file has a witness")?;
+    tell(&path, &log);
     Ok((connection, witness))
+}
+
+/// Says what a start has found in the file's log: what the last life left there, and what of it nobody was told of.
+fn tell(path: &Path, log: &wal::Wal) {
+    let (path, pages, cut) = (path.display(), log.committed, log.cut());
+    if pages + cut == 0 {
+        info!("opened `{path}`: its log is empty, so that it was closed in good order or is new");
+    } else {
+        info!(
+            wal.cut = cut,
+            wal.pages = pages,
+            "opened `{path}`: {pages} pages of its log are whole, and {cut} behind them are of a commit that nobody was told of"
+        );
+    }
 }
 
 fn objection_of(

@@ -63,36 +63,48 @@ impl Sqlite {
     ///
     /// Class transient on a full disk, fatal when the file is damaged.
     pub async fn store(&self, service: &ServiceName, env: &Env) -> Result<Arc<SqliteStore>, Error> {
-        let (service, id, at) = (service.clone(), StoreId(env.uuid()), env.now());
+        let (id, at) = (StoreId(env.uuid()), env.now());
+        let name = service.clone();
         let open = self.file.job(
             move |desk| {
-                own_sql::settle(desk.connection, "main", &service)?;
-                let number = match StoreState::find(desk.connection, &service)? {
+                own_sql::settle(desk.connection, "main", &name)?;
+                let number = match StoreState::find(desk.connection, &name)? {
                     Some(number) => number,
-                    None => StoreState::create(desk.connection, &service, id, at)?,
+                    None => StoreState::create(desk.connection, &name, id, at)?,
                 };
                 if let Some(state) = desk.stores.get(&number) {
                     return Ok((state.shared.clone(), None));
                 }
                 let state = StoreState::open(desk.connection, number)?;
-                let opened = (state.shared.clone(), Some(state.head.position));
+                // Nobody else has read anything of it yet.
+                let indexed = state.shared.records_read();
+                let opened = (state.shared.clone(), Some((state.head, indexed)));
                 desk.stores.insert(number, state);
                 Ok(opened)
             },
             |_| {},
         );
-        let (shared, head) = open.await?;
-        if let Some(head) = head {
+        let (shared, opened) = open.await?;
+        if let Some((head, indexed)) = opened {
             // What was written last is what a crash may have torn: it is looked at before anybody builds upon it.
-            let tail = Position(head.0.saturating_sub(log::INDEX_SLICE));
-            let checked = shared.clone();
+            let tail = Position(head.position.0.saturating_sub(log::INDEX_SLICE));
+            let of = shared.clone();
             let check = move |reading: &_| {
-                log::check(reading, checked.number, tail, head, |_| {
-                    checked.count_read(1);
+                let mut checked = 0;
+                log::check(reading, of.number, tail, head.position, |_| {
+                    of.count_read(1);
+                    checked += 1;
                     Ok(())
-                })
+                })?;
+                Ok(checked)
             };
-            self.file.read(check).await?;
+            let checked: u64 = self.file.read(check).await?;
+            tracing::info!(
+                start.checked = checked,
+                start.indexed = indexed,
+                "store `{service}` goes on behind {head}: {indexed} records were put into its indexes, and the last \
+                 {checked} are whole"
+            );
         }
         Ok(Arc::new(SqliteStore::new(self.file.clone(), shared)))
     }

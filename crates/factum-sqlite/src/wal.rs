@@ -26,8 +26,8 @@ pub(crate) struct Wal {
     pub(crate) frames: u64,
     /// How many of them are up to the last commit.
     pub(crate) committed: u64,
-    /// Whether there are other frames of the same log behind them.
-    pub(crate) has_tail: bool,
+    /// How many other frames of the same log are behind them.
+    pub(crate) tail: u64,
     /// How many commits behind the first bad frame fit to the frame before them: more than one was synced once.
     pub(crate) stranded: u64,
     /// Whether it has a header that can't be read, and so says nothing.
@@ -38,6 +38,11 @@ impl Wal {
     /// Whether something that was synced can't be read any more.
     pub(crate) fn is_damaged(&self) -> bool {
         self.is_headless || self.stranded > 1
+    }
+
+    /// How many frames of it are of no whole commit: a start takes the log as if they were not there.
+    pub(crate) fn cut(&self) -> u64 {
+        self.frames - self.committed + self.tail
     }
 }
 
@@ -87,7 +92,7 @@ fn examine_log(mut log: impl Read) -> io::Result<Wal> {
                 wal.committed = wal.frames;
             }
         } else {
-            wal.has_tail |= of_this_log;
+            wal.tail += u64::from(of_this_log);
             wal.stranded += u64::from(fits && is_commit);
         }
         // Behind a bad frame too, the next one is held against what the one before it says of itself.
@@ -158,7 +163,7 @@ mod tests {
         let (bytes, frames) = log();
         let wal = examine_log(&bytes[..]).unwrap();
         assert_eq!((wal.frames, wal.committed), (frames, frames));
-        assert!(!wal.is_damaged() && !wal.has_tail);
+        assert!(!wal.is_damaged() && wal.cut() == 0);
         assert_eq!(examine_log(&[][..]).unwrap(), Wal::default());
         assert_eq!(examine_log(&[0; 9_000][..]).unwrap(), Wal::default());
     }
@@ -171,10 +176,7 @@ mod tests {
         let last = bytes.len() - frame;
         bytes[last + 300..last + 400].fill(7);
         let wal = examine_log(&bytes[..]).unwrap();
-        assert_eq!(
-            (wal.committed, wal.has_tail, wal.stranded),
-            (frames - 1, true, 0)
-        );
+        assert_eq!((wal.committed, wal.cut(), wal.stranded), (frames - 1, 1, 0));
         assert!(!wal.is_damaged());
         let wal = examine_log(&bytes[..last + 10]).unwrap();
         assert!(wal.committed == frames - 1 && !wal.is_damaged());

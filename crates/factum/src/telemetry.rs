@@ -35,7 +35,19 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("relay.checkpoint", "up to where the log is published"),
     ("schema.from", "the version that a file's tables had"),
     ("schema.to", "the version that they get"),
+    (
+        "start.checked",
+        "how many of a store's last records a start has looked at",
+    ),
+    (
+        "start.indexed",
+        "how many records a start has put into a store's indexes",
+    ),
     ("stream.id", "category and id of an aggregate's stream"),
+    (
+        "wal.cut",
+        "pages of the write-ahead log that were of no whole commit",
+    ),
     (
         "wal.moved",
         "pages of the write-ahead log that are in the file by now",
