@@ -1,10 +1,12 @@
-//! What must hold after every death, as one pure function: every acknowledged command is there, none twice.
+//! What must hold after every death, as pure functions: every acknowledged command is there, none twice, and a start
+//! says what it has found.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     ledger::{Answer, Ledger, What},
-    seen::{Entry, Seen},
+    process::Found,
+    seen::{Entry, SERVICES, Seen},
 };
 
 /// All that is wrong with what was `seen`, given what clients know and what was seen the time before.
@@ -21,6 +23,7 @@ pub(crate) fn check(ledger: &Ledger, before: &Seen, seen: &Seen) -> Vec<String> 
     commands(ledger, seen, &mut wrong);
     answers(ledger, seen, &mut wrong);
     places(ledger, seen, &mut wrong);
+    consequences(ledger, seen, &mut wrong);
     for (service, log) in &seen.logs {
         whole(service, log, &mut wrong);
         let known = before.logs.get(service).map_or(&[][..], Vec::as_slice);
@@ -94,6 +97,56 @@ fn commands(ledger: &Ledger, seen: &Seen, wrong: &mut Vec<String>) {
             receipts.len()
         ));
     }
+}
+
+/// What services do because of orders is done once, for those that it is due for.
+fn consequences(ledger: &Ledger, seen: &Seen, wrong: &mut Vec<String>) {
+    for (service, event) in [
+        ("payment", "PaymentCompleted"),
+        ("stock", "StockReserved"),
+        ("notification", "NotificationSent"),
+    ] {
+        for (stream, times) in seen.happened(service, event) {
+            if times > 1 {
+                wrong.push(format!("`{stream}`: {event} happened {times} times"));
+            }
+        }
+    }
+    for (order, known) in ledger.orders() {
+        if !matches!(known.status(), "confirmed" | "shipped") {
+            continue;
+        }
+        for (service, event) in [("payment", "PaymentCompleted"), ("stock", "StockReserved")] {
+            if !seen.happened(service, event).contains_key(&*order) {
+                wrong.push(format!(
+                    "`{order}` is confirmed, and {event} never happened"
+                ));
+            }
+        }
+    }
+}
+
+/// All that is wrong with what a start has said of what it found, given how long each log was known to be.
+pub(crate) fn start(found: &Found, known: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if found.pages.is_none() {
+        wrong.push("a start has said nothing of the write-ahead log".to_owned());
+    }
+    for service in SERVICES {
+        let Some((head, _)) = found.stores.get(service) else {
+            wrong.push(format!(
+                "a start has said nothing of the store of `{service}`"
+            ));
+            continue;
+        };
+        let known = known.get(service).copied().unwrap_or(0);
+        if *head < known {
+            wrong.push(format!(
+                "a start has found the log of `{service}` up to {head}, and it was seen up to {known}"
+            ));
+        }
+    }
+    wrong
 }
 
 fn once<'a>(acted: &mut BTreeMap<&'a str, BTreeMap<String, u64>>, event: &'a str, order: &str) {

@@ -49,10 +49,11 @@ async fn nothing_acknowledged_is_lost_or_doubled_by_kills_at_any_moment() {
         }
         eprintln!(
             "round {round} of {rounds}: {target:?}; {} commands acknowledged, {} records, {} read at a start at most, \
-             died in {:?}",
+             {:?} pages and records found by one, died in {:?}",
             torture.book.lock().unwrap().0.len(),
             torture.records(),
             torture.start_records,
+            torture.found,
             torture.died_in
         );
     }
@@ -65,6 +66,10 @@ async fn nothing_acknowledged_is_lost_or_doubled_by_kills_at_any_moment() {
             torture.records()
         );
     }
+    // Starts have found what kills left, and have said so.
+    let (pages, read) = torture.found;
+    assert!(pages > 0 && read > 0, "{:?}", torture.found);
+    assert!(read <= START_RECORDS_MAX, "{:?}", torture.found);
     assert!(
         !torture
             .died_in

@@ -11,8 +11,10 @@ use crate::{
     http::Client,
     ledger::Ledger,
     load::{Book, Load},
+    planted::PATIENCE,
     process::{Aim, Phase, Process},
     rounds::{Torture, command, copy, fill, settle},
+    seen::SERVICES,
 };
 
 /// The file's first schema, in which there were no topics.
@@ -66,7 +68,7 @@ async fn older(rng: &mut Rng) -> (TempDir, Ledger) {
     let data = TempDir::new().unwrap();
     let mut process = Process::start(command(data.path())).unwrap();
     let client = Client::new(&process.url);
-    for service in ["users", "order", "payment", "stock", "notification"] {
+    for service in SERVICES {
         let path = format!("/admin/services/{service}/stop");
         client.post(&path, &json!({})).await;
     }
@@ -129,4 +131,43 @@ async fn a_migration_that_is_killed_is_done_again_and_nothing_is_lost() {
     panic!(
         "of {KILLS_MAX} kills {inside} fell into the migration, and {again} were before its end"
     );
+}
+
+/// As if a migration that was killed had moved all but one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the seed itself, which is printed"
+)]
+async fn a_migration_that_loses_a_record_is_noticed() {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let (data, ledger) = older(&mut rng).await;
+    let aim = Aim {
+        phase: Phase::Migration,
+        delay: Duration::ZERO,
+    };
+    let start = Process::start_or_kill(command(data.path()), Duration::from_mins(1), Some(aim));
+    drop(start);
+    let file = Connection::open(data.path().join("factum.db")).unwrap();
+    let deleted = file.execute(
+        "DELETE FROM records WHERE key = (SELECT max(key) FROM records JOIN types ON number = type \
+         WHERE name = 'OrderCreated' AND kind = 1)",
+        [],
+    );
+    assert_eq!(deleted, Ok(1));
+    drop(file);
+    let noticed = match Process::start(command(data.path())) {
+        Err((_, life)) => life.last_lines.into(),
+        Ok(process) => {
+            let book: Book = Arc::default();
+            book.lock().unwrap().clone_from(&ledger);
+            let mut torture = Torture::on(data, process, book, seed);
+            torture.patience = PATIENCE;
+            torture.settle().await;
+            torture.look().await
+        }
+    };
+    assert_ne!(noticed, [""; 0]);
 }

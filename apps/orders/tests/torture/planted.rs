@@ -9,11 +9,12 @@ use tempfile::TempDir;
 
 use crate::{
     ledger::{Answer, What},
+    process::Phase,
     rounds::{Target, Torture, copy},
 };
 
 /// How long it may take until all is quiet: with some faults it never is, which is noticed as well.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A platform that has been killed once, and of which all was well.
 #[expect(
@@ -30,7 +31,7 @@ async fn well() -> Torture {
 }
 
 /// What is noticed after a fault was planted into the data of a platform that has died.
-async fn notices(mut torture: Torture) -> String {
+pub(crate) async fn notices(mut torture: Torture) -> String {
     if let Err(refused) = torture.start().await {
         return refused;
     }
@@ -123,4 +124,90 @@ async fn an_answer_that_came_too_early_is_noticed() {
         noticed.contains("and happened 0 times") || noticed.contains("and again"),
         "{noticed}"
     );
+}
+
+/// How many records there are in what lies in a directory, with or without its write-ahead log.
+fn records(directory: &Path, with_log: bool) -> i64 {
+    let looked_at = TempDir::new().unwrap();
+    for name in ["factum.db", "factum.db-wal"] {
+        if with_log || name == "factum.db" {
+            fs::copy(directory.join(name), looked_at.path().join(name)).unwrap();
+        }
+    }
+    let file = Connection::open(looked_at.path().join("factum.db")).unwrap();
+    file.query_row("SELECT count(*) FROM records", [], |row| row.get(0))
+        .unwrap()
+}
+
+/// As if a checkpoint began the log anew before all of it was in the file, and was killed there.
+#[tokio::test]
+async fn a_checkpoint_that_drops_the_log_too_early_is_noticed() {
+    let mut torture = well().await;
+    loop {
+        torture
+            .die_under_load(Target::Phase(Phase::Checkpoint))
+            .await;
+        // Where all was moved already, there is nothing to lose.
+        if records(torture.data(), false) < records(torture.data(), true) {
+            break;
+        }
+        torture.start().await.unwrap();
+    }
+    fs::remove_file(torture.data().join("factum.db-wal")).unwrap();
+    let noticed = notices(torture).await;
+    assert!(
+        noticed.contains("does not start") && noticed.contains("does not hold all"),
+        "{noticed}"
+    );
+}
+
+/// As if retention dropped what a group has not finished, and was killed before it could be seen.
+#[tokio::test]
+async fn a_retention_that_drops_what_is_not_finished_is_noticed() {
+    let mut torture = well().await;
+    // Payment does not look, so that there is something to lose.
+    let stop = "/admin/services/payment/stop";
+    torture.client.post(stop, &json!({})).await;
+    torture
+        .die_under_load(Target::Phase(Phase::Retention))
+        .await;
+    let file = Connection::open(torture.data().join("factum.db")).unwrap();
+    let dropped = file.execute(
+        "DELETE FROM chunks WHERE place >> 40 IN (SELECT number FROM partitions WHERE topic = 'orders')",
+        [],
+    );
+    assert!(dropped.unwrap() > 0, "nothing was in the topic");
+    file.execute(
+        "UPDATE partitions SET first_offset = end_offset, bytes = 0 WHERE topic = 'orders'",
+        [],
+    )
+    .unwrap();
+    drop(file);
+    assert_ne!(notices(torture).await, "");
+}
+
+/// As if rows that are built anew were seen before all of them were there.
+#[tokio::test]
+async fn a_rebuild_that_is_seen_too_early_is_noticed() {
+    let mut torture = well().await;
+    torture.die_under_load(Target::Phase(Phase::Rebuild)).await;
+    // It is built to its end, and every other row of it goes.
+    torture.start().await.unwrap();
+    torture.settle().await;
+    assert_eq!(torture.look().await, [""; 0]);
+    torture.stop();
+    let file = Connection::open(torture.data().join("factum.db")).unwrap();
+    let name: String = file
+        .query_row(
+            "SELECT 'view_' || store || '_' || (number & 1099511627775) FROM views WHERE view = 'orders' \
+             ORDER BY generation DESC LIMIT 1",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    let lost = file.execute(&format!("DELETE FROM {name} WHERE rowid % 2 = 0"), []);
+    assert!(lost.unwrap() > 0, "no order is shown");
+    drop(file);
+    let noticed = notices(torture).await;
+    assert!(noticed.contains("is shown as 404"), "{noticed}");
 }

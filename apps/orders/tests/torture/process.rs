@@ -1,7 +1,7 @@
 //! The process of the platform, from outside: how it starts, what it says, how it is killed and what it was at.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -53,15 +53,71 @@ impl Phase {
     }
 
     /// What has to be logged so that these lines are there.
-    pub(crate) const LOG: &str = "warn,factum_sqlite::checkpointer=debug,factum_sqlite::broker=debug,\
+    const LOG: &str = "warn,factum_sqlite::checkpointer=debug,factum_sqlite::broker=debug,\
          factum_sqlite::schema=info,factum::work=debug,factum::projector=info";
 }
 
-/// How often a process began with each phase and ended it, and what it said last.
+/// What has to be logged so that a process says what it is at, and at its start what it has found.
+pub(crate) fn log() -> String {
+    format!(
+        "{},factum_sqlite::opening=info,factum_sqlite::sqlite=info",
+        Phase::LOG
+    )
+}
+
+/// What a start has said of what it found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    /// How many pages of the write-ahead log were whole, and how many were cut; `None`: it said nothing of that.
+    pub(crate) pages: Option<(u64, u64)>,
+    /// Of the store of each service, up to where its log goes and how many records of it were read.
+    pub(crate) stores: BTreeMap<String, (u64, u64)>,
+}
+
+impl Found {
+    /// Takes a line of the log, if it is one of these.
+    fn take(&mut self, line: &str) {
+        let number = |name: &str| {
+            let rest = line.split_once(&format!("{name}="))?.1;
+            let end = rest.find(|letter: char| !letter.is_ascii_digit());
+            rest[..end.unwrap_or(rest.len())].parse::<u64>().ok()
+        };
+        if line.contains(" opened `") {
+            let pages = number("wal.pages").zip(number("wal.cut"));
+            self.pages = Some(pages.unwrap_or_default());
+        }
+        let Some((service, rest)) = line
+            .split_once("store `")
+            .and_then(|(_, rest)| rest.split_once("` goes on behind "))
+        else {
+            return;
+        };
+        // An epoch and a position, or 0.
+        let head = rest
+            .split(':')
+            .next()
+            .and_then(|head| head.rsplit('-').next());
+        let head = head.and_then(|head| head.parse().ok());
+        let read = number("start.indexed").zip(number("start.checked"));
+        if let (Some(head), Some((indexed, checked))) = (head, read) {
+            self.stores
+                .insert(service.to_owned(), (head, indexed + checked));
+        }
+    }
+
+    /// How many records were read in all.
+    pub(crate) fn read(&self) -> u64 {
+        self.stores.values().map(|(_, read)| read).sum()
+    }
+}
+
+/// How often a process began with each phase and ended it, what it found at its start, and what it said last.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Life {
     begun: [u32; Phase::ALL.len()],
     ended: [u32; Phase::ALL.len()],
+    /// What its start has said.
+    pub(crate) found: Found,
     pub(crate) last_lines: VecDeque<String>,
 }
 
@@ -89,6 +145,7 @@ impl Life {
                 self.ended[phase as usize] += 1;
             }
         }
+        self.found.take(&line);
         self.last_lines.push_back(line);
         if self.last_lines.len() > LINES_KEPT {
             self.last_lines.pop_front();

@@ -15,11 +15,11 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
-    check::check,
+    check::{self, check},
     http::Client,
     ledger::{Answer, Command as LedgerCommand, What},
     load::{Book, Load, SKUS, send},
-    process::{Aim, Life, Phase, Process},
+    process::{Aim, Life, Phase, Process, log},
     seen::Seen,
 };
 
@@ -100,6 +100,12 @@ pub(crate) struct Torture {
     /// How long it may take until all is quiet after a death.
     pub(crate) patience: Duration,
     last_lines: Vec<String>,
+    /// How long each log was known to be when the process was started.
+    known: BTreeMap<String, u64>,
+    /// What was wrong with what starts have said.
+    wrong: Vec<String>,
+    /// The most pages of the write-ahead log that a start has found, and the most records that it has said to have read.
+    pub(crate) found: (u64, u64),
 }
 
 /// The command that serves the platform on `data`, with all bounds so low that something happens all the time.
@@ -112,7 +118,7 @@ pub(crate) fn command(data: &Path) -> Command {
         .args(["--retention-bytes", &RETENTION_BYTES.to_string()])
         .args(["--snapshot-every", &SNAPSHOT_EVERY.to_string()])
         .env_remove("FACTUM_TOKEN")
-        .env("RUST_LOG", Phase::LOG)
+        .env("RUST_LOG", log())
         .env("NO_COLOR", "1");
     command
 }
@@ -145,6 +151,9 @@ impl Torture {
             start: Duration::from_millis(50),
             patience: QUIET_MAX,
             last_lines: Vec::new(),
+            known: BTreeMap::new(),
+            wrong: Vec::new(),
+            found: (0, 0),
         }
     }
 
@@ -188,9 +197,15 @@ impl Torture {
             // If its moment did not come, any will do.
             died.await.unwrap_or_default();
         }
-        let (_, life) = self.process.kill();
-        self.died(target, &life);
+        self.die(target);
         load.end().await;
+    }
+
+    /// Kills the process.
+    pub(crate) fn die(&mut self, target: Target) {
+        let (_, life) = self.process.kill();
+        self.hear(&life);
+        self.died(target, &life);
     }
 
     fn die_while_starting(&mut self) {
@@ -203,9 +218,17 @@ impl Torture {
             // It was quick, and dies now.
             Ok(mut process) => {
                 let (_, life) = process.kill();
+                self.hear(&life);
                 self.died(Target::Load, &life);
             }
         }
+    }
+
+    /// Takes note of what the start of a life that was ready has said.
+    fn hear(&mut self, life: &Life) {
+        self.wrong.extend(check::start(&life.found, &self.known));
+        let (pages, read) = (life.found.pages.unwrap_or_default().0, life.found.read());
+        self.found = (self.found.0.max(pages), self.found.1.max(read));
     }
 
     fn died(&mut self, target: Target, life: &Life) {
@@ -224,6 +247,10 @@ impl Torture {
     /// Starts it again on what is left. How much it has read when it is ready is bounded, whatever the log's length.
     pub(crate) async fn start(&mut self) -> Result<(), String> {
         let began = Instant::now();
+        let logs = self.before.logs.iter();
+        self.known = logs
+            .map(|(service, log)| (service.clone(), log.len() as u64))
+            .collect();
         self.process = match Process::start(command(self.data.path())) {
             Ok(process) => process,
             Err((status, life)) => {
@@ -255,6 +282,7 @@ impl Torture {
 
     /// Waits until all is quiet, and says what is wrong then.
     pub(crate) async fn look(&mut self) -> Vec<String> {
+        let mut wrong = std::mem::take(&mut self.wrong);
         let mut last = Value::Null;
         let quiet = tokio::time::timeout(self.patience, async {
             loop {
@@ -271,12 +299,13 @@ impl Torture {
         });
         if quiet.await.is_err() || last["quiet"] != true {
             let parked = self.client.get("/admin/parked").await;
-            return vec![format!("it does not become quiet: {last} {parked}")];
+            wrong.push(format!("it does not become quiet: {last} {parked}"));
+            return wrong;
         }
         let broken = serde_json::from_value(last["broken"].take()).unwrap();
         let ledger = self.book.lock().unwrap().clone();
         let seen = Seen::by(&self.client, &ledger, self.checked, broken, &mut self.rng).await;
-        let wrong = check(&ledger, &self.before, &seen);
+        wrong.extend(check(&ledger, &self.before, &seen));
         self.checked = ledger.0.len();
         self.before = seen;
         self.rebuilds = false;
@@ -331,7 +360,7 @@ impl Torture {
         (data.keep(), lines)
     }
 
-    /// How many records there are in the logs that clients write.
+    /// How many records there are in all logs.
     pub(crate) fn records(&self) -> u64 {
         self.before.logs.values().map(|log| log.len() as u64).sum()
     }

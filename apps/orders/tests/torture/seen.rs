@@ -12,8 +12,8 @@ use crate::{
     load::resend,
 };
 
-/// The services to which clients give commands: their logs say what was done.
-const COMMANDED: [&str; 3] = ["users", "order", "stock"];
+/// All services. Clients give commands to three of them; what the others do follows from that.
+pub(crate) const SERVICES: [&str; 5] = ["users", "order", "payment", "stock", "notification"];
 /// How many of the older commands are given again each time, and how many orders are looked at.
 const SAMPLE: usize = 100;
 
@@ -81,7 +81,7 @@ impl Seen {
             };
             seen.orders.insert(order, shown);
         }
-        for service in COMMANDED {
+        for service in SERVICES {
             let log = read_log(client, service).await;
             seen.logs.insert(service.into(), log);
         }

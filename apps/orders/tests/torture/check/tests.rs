@@ -53,7 +53,15 @@ fn good() -> (Ledger, Seen) {
     let seen = Seen {
         logs: [
             ("users", vec![entry(1, "kim", 1, "UserRegistered")]),
-            ("stock", vec![entry(1, "tea", 1, "ItemReceived")]),
+            (
+                "stock",
+                vec![
+                    entry(1, "tea", 1, "ItemReceived"),
+                    entry(2, "a", 1, "StockReserved"),
+                ],
+            ),
+            ("payment", vec![entry(1, "a", 1, "PaymentCompleted")]),
+            ("notification", vec![entry(1, "n", 1, "NotificationSent")]),
             (
                 "order",
                 vec![
@@ -126,9 +134,55 @@ fn a_command_that_was_carried_out_twice_is_found() {
         log(seen, "order").push(entry(5, "a", 3, "OrderShipped"));
     });
     finds("receipts of things", |_, seen| {
-        log(seen, "stock").push(entry(2, "tea", 2, "ItemReceived"));
+        log(seen, "stock").push(entry(3, "tea", 2, "ItemReceived"));
     });
     finds("was carried out again", |_, seen| seen.again[2].2 = false);
+}
+
+#[test]
+fn a_consequence_that_is_missing_or_doubled_is_found() {
+    for (service, event) in [("payment", "PaymentCompleted"), ("stock", "StockReserved")] {
+        finds(&format!("{event} never happened"), |_, seen| {
+            log(seen, service).retain(|entry| entry.event_type != event);
+        });
+    }
+    for (service, stream, event) in [
+        ("payment", "a", "PaymentCompleted"),
+        ("stock", "a", "StockReserved"),
+        ("notification", "n", "NotificationSent"),
+    ] {
+        finds(&format!("{event} happened 2 times"), |_, seen| {
+            let log = log(seen, service);
+            log.push(entry(log.len() as u64 + 1, stream, 2, event));
+        });
+    }
+}
+
+#[test]
+fn a_start_that_says_nothing_or_has_found_less_than_was_there_is_found() {
+    let known: BTreeMap<_, _> = SERVICES.map(|service| (service.to_owned(), 7)).into();
+    let good = Found {
+        pages: Some((3, 0)),
+        stores: SERVICES.map(|service| (service.to_owned(), (7, 7))).into(),
+    };
+    assert_eq!(start(&good, &known), [""; 0]);
+    assert_eq!(start(&good, &BTreeMap::new()), [""; 0]);
+    let finds = |what: &str, plant: fn(&mut Found)| {
+        let mut found = good.clone();
+        plant(&mut found);
+        let wrong = start(&found, &known);
+        assert!(wrong.len() == 1 && wrong[0].contains(what), "{wrong:?}");
+    };
+    finds("nothing of the write-ahead log", |found| found.pages = None);
+    finds("nothing of the store of `payment`", |found| {
+        found.stores.remove("payment");
+    });
+    finds(
+        "of `notification` up to 6, and it was seen up to 7",
+        |found| {
+            found.stores.insert("notification".into(), (6, 6));
+        },
+    );
 }
 
 #[test]
@@ -156,9 +210,11 @@ fn a_log_that_is_torn_changed_or_doubled_is_found() {
         drop(log(seen, "order").remove(1));
     });
     finds("has changed", |_, seen| drop(log(seen, "order").pop()));
-    finds("has changed", |_, seen| {
-        log(seen, "users")[0].event_id = "another".into();
-    });
+    for service in SERVICES {
+        finds("has changed", |_, seen| {
+            log(seen, service)[0].event_id = "another".into();
+        });
+    }
     finds("version 2 of a stream", |_, seen| {
         log(seen, "order")[2].version = 3;
     });
