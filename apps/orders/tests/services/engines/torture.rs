@@ -23,7 +23,7 @@ const SERVERS: [&str; 4] = ["postgres", "kafka", "redis", "opensearch"];
 
 /// How long each customer waits between two orders: so long that a hundred rounds leave logs that can be read whole at
 /// their end.
-const EVERY: Duration = Duration::from_millis(400);
+const EVERY: Duration = Duration::from_secs(1);
 
 /// How many orders are taken before a blow, at most, and how many milliseconds pass then.
 const ORDERS_BEFORE_MAX: usize = 30;
