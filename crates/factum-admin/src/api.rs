@@ -81,7 +81,8 @@ pub(crate) fn table() -> Api<Admin> {
             .refuses(404, "There is no such service, aggregate, stream or version."),
         Route::get("/admin/events", "events", "The log of one service, in the order of commits", log::events)
             .query::<log::EventsAsked>()
-            .answers::<log::EventList>(200, "The events. A page with few or none may still have a `next`."),
+            .answers::<log::EventList>(200, "The events. A page with few or none may still have a `next`.")
+            .refuses(409, "`after` is on no time line of the log: a restore went back before it."),
         Route::get("/admin/stories/{correlation}", "story", "All that belongs to one correlation id, in all services, causes before their effects", story::story)
             .path("correlation", "The correlation id, percent-encoded.")
             .answers::<story::StoryView>(200, "The story.")
