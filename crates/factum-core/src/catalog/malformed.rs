@@ -57,7 +57,17 @@ pub(super) fn malformed(data: &[u8], error: &serde_json::Error) -> String {
     if words.starts_with("duplicate field `") {
         return format!("{} is there twice", field(&path));
     }
+    let path = quoted_last(data, offset(data, error.line(), error.column()), words).unwrap_or(path);
     format!("{}: {}", field(&path), without_values(words, data))
+}
+
+/// The path of the last member of an object that ends at `end`, if the words of user code quote its value: what is wrong
+/// with the last member is found behind the object, as what is wrong with the object is.
+fn quoted_last(data: &[u8], end: usize, words: &str) -> Option<String> {
+    let inside = end.checked_sub(1).filter(|at| data[*at] == b'}')?;
+    let mut last = String::new();
+    let path = scan(data, inside, |value| last = value);
+    (!last.is_empty() && words.contains(&last)).then_some(path)
 }
 
 /// What serde found, without what it says.
@@ -282,6 +292,10 @@ mod tests {
     fn words_of_user_code_are_told_without_the_values_that_they_quote() {
         check(
             r#"{"card":"4111-1111", "total":1}"#,
+            "field `card`: … or `…` is no `card`",
+        );
+        check(
+            r#"{"total":1, "items":[], "card":"4111-1111" }"#,
             "field `card`: … or `…` is no `card`",
         );
     }
