@@ -99,6 +99,8 @@ impl Family {
         let rename_all = container.rename_all.iter();
         let transparent = (container.transparent || is_newtype).then(|| quote!(, transparent));
         let default = container.default.as_ref().map(|_| quote!(, default));
+        // The copy's own name is nobody's to read.
+        let expecting = (!is_newtype).then(|| quote!(, expecting = "an object"));
         let body = stored.shape.of_struct(purpose);
         let defaults = container
             .default
@@ -106,7 +108,7 @@ impl Family {
             .map(|default| self.defaults(stored, default));
         quote! {
             #[derive(__factum::serde::Deserialize, __factum::schemars::JsonSchema)]
-            #[serde(crate = #serde #(, #rename_all)* #transparent #default)]
+            #[serde(crate = #serde #(, #rename_all)* #transparent #default #expecting)]
             #[schemars(crate = #schemars)]
             #(#schemars_says)*
             #(#docs)*
