@@ -65,6 +65,17 @@ pub enum ParkedState {
     Discarded,
 }
 
+impl fmt::Display for ParkedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Retrying => "retrying",
+            Self::Dead => "dead",
+            Self::Waiting => "waiting",
+            Self::Discarded => "discarded",
+        })
+    }
+}
+
 impl ParkedState {
     /// The number that stores write for it. It never changes.
     pub const fn code(self) -> u8 {

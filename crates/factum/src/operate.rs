@@ -107,7 +107,7 @@ pub enum OperatorError {
     Gone(ParkedId),
     /// The parked message is not as the operator saw it, or in no state for this action. Look again, then decide.
     #[error(
-        "parked message `{id}` has changed (it is {state:?} at revision {revision} now): look at it again"
+        "parked message `{id}` is {state} at revision {revision}: either it has changed, or this can't be done while it is so"
     )]
     Changed {
         /// Which one.
