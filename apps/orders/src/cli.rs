@@ -34,7 +34,7 @@ Without a command it serves.";
 const EXAMPLES: &str = "\
 Examples (in a clone, `cargo run --` stands for `orders`):
   orders                                  serve on 127.0.0.1:7400, data in ./factum-data
-  orders demo                             a tour of a minute: success, failure, mending
+  orders demo                             a tour: success, failure, mending
   orders load --rate 200 --for 30s        200 orders a second for half a minute, then the invariants
   orders --data /srv/orders --listen 127.0.0.1:8080
   orders store verify --data /srv/orders  read all of it, and name what is damaged

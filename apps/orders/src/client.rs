@@ -65,9 +65,12 @@ impl Client {
     /// A client of the platform at `base`, which sends the secret of the first of `tokens`.
     pub(crate) fn new(base: &str, tokens: &[String]) -> Result<Self, Failure> {
         let wrong = |error: &dyn std::fmt::Display| {
-            Failure::new(format!(
-                "`{base}` is not the URL of a platform: write it as `http://127.0.0.1:7400` ({error})"
-            ))
+            Failure::with_code(
+                2,
+                format!(
+                    "`{base}` is not the URL of a platform: write it as `http://127.0.0.1:7400` ({error})"
+                ),
+            )
         };
         let base: Url = base.parse().map_err(|error| wrong(&error))?;
         if base.scheme() != "http" {

@@ -120,22 +120,23 @@ pub(super) async fn flaky_gateway(tour: &mut Tour) -> Result<(), Failure> {
     let order = tour
         .order(&tour.kim.clone(), "cup", 1, "card:flaky")
         .await?;
-    let retrying = |reply: &crate::client::Reply| {
-        reply.body["parked"].as_array().is_some_and(|all| {
-            all.iter()
-                .any(|one| one["correlation_id"] == order.correlation)
-        })
+    // The platform may have parked messages of others.
+    let own = |reply: &crate::client::Reply| {
+        let all = reply.body["parked"].as_array().into_iter().flatten();
+        let own = all.filter(|one| one["correlation_id"] == order.correlation);
+        own.cloned().collect::<Vec<_>>()
     };
+    let retrying = |reply: &crate::client::Reply| !own(reply).is_empty();
     let seen = tour
         .client
         .until(
             "the payment is parked to be tried again",
-            "/admin/parked?service=payment",
+            "/admin/parked?service=payment&state=retrying&limit=500",
             SOON,
             retrying,
         )
         .await?;
-    for parked in seen.body["parked"].as_array().into_iter().flatten() {
+    for parked in own(&seen) {
         let failure = parked["failure"]["message"].as_str().unwrap_or_default();
         tour.say(&format!(
             "parked in {} at try {}, to be tried again: {}",
