@@ -45,7 +45,8 @@ const INNER_WORDS: [&str; 10] = [
 /// What is described and doesn't happen here: other tests see it happen, or it takes a store that fails.
 const ELSEWHERE: [u16; 5] = [401, 408, 410, 500, 503];
 /// The same for single operations: it takes another writer at the same moment, or a past that is not played here.
-const ELSEWHERE_FOR: [(&str, u16); 16] = [
+const ELSEWHERE_FOR: [(&str, u16); 17] = [
+    ("events", 409),
     ("register_user", 409),
     ("receive_stock", 409),
     ("set_faults", 409),
@@ -346,7 +347,8 @@ impl World {
                 return answer;
             }
         }
-        panic!("{}: {ask:.400?} has no answer", operation.id);
+        let asked = format!("{ask:?}");
+        panic!("{}: {asked:.400} has no answer", operation.id);
     }
 
     async fn send(&self, operation: &Operation, ask: &Ask) -> reqwest::Result<Response> {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::Body,
+    body::{Body, BodyDataStream},
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
@@ -19,6 +19,9 @@ use super::Problem;
 
 /// The largest body that is read: the largest message of a topic, in base64, and room for the rest.
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// How much of a body that is too large is heard, and forgotten.
+const PASSED_OVER_MAX: usize = 4 * BODY_BYTES_MAX;
 /// How long a body may take to arrive.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(10);
 
@@ -117,6 +120,10 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if stated.is_some_and(|stated| stated > BODY_BYTES_MAX as u64) {
+        // Who waits to be told to go on sends nothing.
+        if !headers.contains_key(header::EXPECT) {
+            tokio::spawn(pass_over(body.into_data_stream()));
+        }
         return Err(too_large());
     }
     let arriving = async {
@@ -125,6 +132,7 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|_| Problem::unreadable("the body broke off"))?;
             if bytes.len() + chunk.len() > BODY_BYTES_MAX {
+                tokio::spawn(pass_over(chunks));
                 return Err(too_large());
             }
             bytes.extend_from_slice(&chunk);
@@ -145,6 +153,22 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem
     tokio::time::timeout(BODY_READ_MAX, arriving)
         .await
         .unwrap_or_else(|_| Err(too_slow()))
+}
+
+/// Hears the rest of a body that is refused, as far as is bearable: a client that is still sending when the connection ends
+/// would see that, and not the answer.
+async fn pass_over(mut chunks: BodyDataStream) {
+    let hearing = async {
+        let mut left = PASSED_OVER_MAX;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            let Some(less) = left.checked_sub(chunk.len()) else {
+                break;
+            };
+            left = less;
+        }
+    };
+    // Whoever takes longer has had the time to see the answer.
+    let _heard = tokio::time::timeout(BODY_READ_MAX, hearing).await;
 }
 
 /// The one JSON value that `bytes` are.
