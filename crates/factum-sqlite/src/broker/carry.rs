@@ -7,7 +7,8 @@
 //! different moments, may bring back pieces of one partition, in any order and overlapping: each puts what is missing in
 //! its place, and offsets between the pieces are left out, as a broker may; those behind the last piece too, where a backup
 //! knows that the partition had come further and retention has taken what was there. Messages keep the times at which they were
-//! published, which consumers see; retention counts from the restore for them, or it would take them at the first start.
+//! published, which consumers see; retention by age counts from the restore for them, or it would take them at the first
+//! start. That by size is a bound on the disk, and holds for them as for all.
 
 use factum_core::{
     Error, InboxRow, Lasts, Message, Outgoing, Timestamp, TopicPartition, Watermarks, chain::Link,
